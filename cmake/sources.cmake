@@ -1,0 +1,32 @@
+# Which files make which target, and for which instruction set each kernel file is compiled.
+file(GLOB SKNET_OPS_COMMON_SOURCES CONFIGURE_DEPENDS csrc/common/*.cc)
+file(GLOB reference_sources CONFIGURE_DEPENDS csrc/reference/*.cc)
+file(GLOB cpu_sources CONFIGURE_DEPENDS csrc/cpu/*.cc)
+file(GLOB mindspore_sources CONFIGURE_DEPENDS csrc/bindings/mindspore_*.cc)
+file(GLOB SKNET_OPS_PYBIND_SOURCES CONFIGURE_DEPENDS csrc/bindings/pybind_*.cc)
+
+# kernels_<isa>.cc is compiled for <isa>; every other file for the architecture's baseline.
+list(FILTER cpu_sources EXCLUDE REGEX "/kernels_[a-z0-9]+\\.cc$")
+set(kernel_sources)
+
+function(sknet_ops_add_kernels isa)
+  set(source ${CMAKE_SOURCE_DIR}/csrc/cpu/kernels_${isa}.cc)
+  if(EXISTS ${source})
+    set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "-ffp-contract=fast;${ARGN}")
+    list(APPEND kernel_sources ${source})
+    set(kernel_sources ${kernel_sources} PARENT_SCOPE)
+  endif()
+endfunction()
+
+# From the least to the most demanding: of an inline function (std::vector's, say) that several files emit, the linker
+# keeps the first copy, which must run wherever any of them does.
+sknet_ops_add_kernels(scalar)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+  sknet_ops_add_kernels(avx2 -mavx2 -mfma)
+  sknet_ops_add_kernels(avx512 -mavx512f -mavx512vl -mavx512bw -mavx512dq -mfma -mprefer-vector-width=512)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
+  sknet_ops_add_kernels(neon)
+endif()
+
+set(SKNET_OPS_LIBRARY_SOURCES
+    ${SKNET_OPS_COMMON_SOURCES} ${reference_sources} ${mindspore_sources} ${cpu_sources} ${kernel_sources})

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drives CMake; all that is static stands in pyproject.toml."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import ninja
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+
+
+def environment_arguments() -> list[str]:
+    """Further CMake arguments, as scikit-build and conda pass them."""
+    return shlex.split(os.environ.get("CMAKE_ARGS", ""))
+
+
+class CMakeBuild(build_ext):
+    """Builds libsknet_ops.so and _native with CMake and puts them beside the Python files of sknet_ops."""
+
+    def run(self) -> None:
+        (extension,) = self.extensions
+        # The source folder for an editable install, the folder that becomes the wheel otherwise.
+        package_dir = Path(self.get_ext_fullpath(extension.name)).resolve().parent
+        build_dir = Path(self.build_temp).resolve() / "cmake"
+        stage = build_dir / "stage"
+        shutil.rmtree(stage, ignore_errors=True)
+
+        jobs = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL") or str(len(os.sched_getaffinity(0)))
+        options = {
+            "CMAKE_BUILD_TYPE": "Release",
+            "CMAKE_MAKE_PROGRAM": Path(ninja.BIN_DIR) / "ninja",
+            "Python_EXECUTABLE": sys.executable,
+            "SKNET_OPS_PYTHON": "ON",
+        }
+        defines = [f"-D{name}={value}" for name, value in options.items()]
+        # Fresh: an earlier isolated build has left paths in the cache that no longer exist.
+        self._cmake("-S", ROOT, "-B", build_dir, "-G", "Ninja", "--fresh", *defines, *environment_arguments())
+        self._cmake("--build", build_dir, "--parallel", jobs)
+        self._cmake("--install", build_dir, "--prefix", stage, "--strip")
+
+        for source in sorted(stage.rglob("*.so")):
+            target = package_dir / source.relative_to(stage / "sknet_ops")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            # Not over the old file: a running process may have it mapped.
+            new = target.with_name(f".{target.name}.new")
+            shutil.copy2(source, new)
+            new.replace(target)
+
+    def get_outputs(self) -> list[str]:
+        native = Path(self.get_ext_fullpath(self.extensions[0].name))
+        return [str(native), str(native.parent / "lib" / "libsknet_ops.so")]
+
+    def get_output_mapping(self) -> dict[str, str]:
+        return {}
+
+    @staticmethod
+    def _cmake(*arguments: str | Path) -> None:
+        # The module and not the script: it is the one that the build requirements installed for this interpreter.
+        subprocess.run([sys.executable, "-m", "cmake", *map(str, arguments)], check=True)
+
+
+setup(
+    packages=[
+        *find_packages(include=["sknet_ops", "sknet_ops.*"]),
+        *find_packages("python", include=["sknet", "sknet.*"]),
+    ],
+    package_dir={"sknet": "python/sknet"},
+    # python/sknet/configs is a link to python/configs; the wheel gets the files.
+    package_data={"sknet": ["configs/sknet/*.yaml"]},
+    include_package_data=False,  # else MANIFEST.in, which is for the source archive, would decide
+    ext_modules=[Extension("sknet_ops._native", sources=[])],
+    cmdclass={"build_ext": CMakeBuild},
+    zip_safe=False,
+)

@@ -2,7 +2,7 @@
 file(GLOB SKNET_OPS_COMMON_SOURCES CONFIGURE_DEPENDS csrc/common/*.cc)
 file(GLOB reference_sources CONFIGURE_DEPENDS csrc/reference/*.cc)
 file(GLOB cpu_sources CONFIGURE_DEPENDS csrc/cpu/*.cc)
-file(GLOB mindspore_sources CONFIGURE_DEPENDS csrc/bindings/mindspore_*.cc)
+file(GLOB mindspore_sources CONFIGURE_DEPENDS csrc/bindings/mindspore_*.cc csrc/bindings/c_api.cc)
 file(GLOB SKNET_OPS_PYBIND_SOURCES CONFIGURE_DEPENDS csrc/bindings/pybind_*.cc)
 
 # kernels_<isa>.cc is compiled for <isa>; every other file for the architecture's baseline.

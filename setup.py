@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import ninja
@@ -15,6 +16,8 @@ from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
+# Distributions ship them apart from Python (python3-dev).
+HAS_PYTHON_HEADERS = Path(sysconfig.get_path("include"), "Python.h").exists()
 
 
 def environment_arguments() -> list[str]:
@@ -38,8 +41,10 @@ class CMakeBuild(build_ext):
             "CMAKE_BUILD_TYPE": "Release",
             "CMAKE_MAKE_PROGRAM": Path(ninja.BIN_DIR) / "ninja",
             "Python_EXECUTABLE": sys.executable,
-            "SKNET_OPS_PYTHON": "ON",
+            "SKNET_OPS_PYTHON": "ON" if HAS_PYTHON_HEADERS else "OFF",
         }
+        if not HAS_PYTHON_HEADERS:
+            self.warn("no Python.h: left out sknet_ops._native, the ops on NumPy arrays; MindSpore does not need it")
         defines = [f"-D{name}={value}" for name, value in options.items()]
         # Fresh: an earlier isolated build has left paths in the cache that no longer exist.
         self._cmake("-S", ROOT, "-B", build_dir, "-G", "Ninja", "--fresh", *defines, *environment_arguments())
@@ -56,7 +61,8 @@ class CMakeBuild(build_ext):
 
     def get_outputs(self) -> list[str]:
         native = Path(self.get_ext_fullpath(self.extensions[0].name))
-        return [str(native), str(native.parent / "lib" / "libsknet_ops.so")]
+        library = native.parent / "lib" / "libsknet_ops.so"
+        return [str(library), str(native)] if HAS_PYTHON_HEADERS else [str(library)]
 
     def get_output_mapping(self) -> dict[str, str]:
         return {}

@@ -1,0 +1,58 @@
+# make train   set up, then train an SKNet on scikit-learn's handwritten digits
+# make test    set up, then run all tests
+# make lint    style of Python and C++
+# make wheel   a wheel of this checkout, in dist/
+# make clean   remove what was built; .venv, data and runs stay
+PYTHON ?= python3
+VENV ?= .venv
+DATA ?= data
+RUNS ?= runs
+
+bin := $(VENV)/bin
+pip := $(bin)/python -m pip --disable-pip-version-check --no-input
+native_sources := CMakeLists.txt setup.py pyproject.toml $(shell find cmake csrc -type f)
+cxx_sources := $(shell find csrc -name '*.h' -o -name '*.cc')
+
+# MindSpore's own oneDNN falls to its reference convolution on AVX-512 machines, some forty times slower.
+export ONEDNN_MAX_CPU_ISA ?= AVX2
+
+.DELETE_ON_ERROR:
+.PHONY: train test lint wheel clean
+
+# Each stamp in the environment stands for one finished step; a second run finds them and starts at once.
+$(VENV)/.created: scripts/check_machine.sh
+	@python=$$(scripts/check_machine.sh $(PYTHON)) && echo "creating $(VENV)" && "$$python" -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.created requirements.txt
+	$(pip) install -r requirements.txt
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
+	$(pip) install -r requirements-dev.txt
+	@touch $@
+
+# Without build isolation: the build tools are the pinned ones just installed.
+$(VENV)/.built: $(VENV)/.installed $(native_sources)
+	$(pip) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DATA)/digits/.written: $(VENV)/.built python/sknet/data/digits.py
+	$(bin)/python -m sknet.data.digits $(DATA)/digits
+	@touch $@
+
+train: $(DATA)/digits/.written
+	$(bin)/sknet train -c python/configs/sknet/digits.yaml --data_dir $(DATA)/digits --ckpt_save_dir $(RUNS)/digits
+
+test: $(VENV)/.built $(VENV)/.installed-dev
+	$(bin)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(bin)/ruff check .
+	$(bin)/clang-format --dry-run --Werror $(cxx_sources)
+
+wheel: $(VENV)/.installed
+	$(pip) wheel --no-deps --no-build-isolation --wheel-dir dist .
+
+clean:
+	rm -rf build dist *.egg-info sknet_ops/lib sknet_ops/_native*.so $(VENV)/.built

@@ -2,7 +2,8 @@
 # files that are compiled for one instruction set.
 add_library(sknet_ops_flags INTERFACE)
 # Contraction is off by default so that the reference gives the same bits on every processor; kernels switch it on.
-target_compile_options(sknet_ops_flags INTERFACE -Wall -Wextra -ffp-contract=off -fno-math-errno -fno-trapping-math)
+target_compile_options(sknet_ops_flags INTERFACE -Wall -Wextra -ffp-contract=off -fno-math-errno -fno-trapping-math
+                       -ffile-prefix-map=${CMAKE_SOURCE_DIR}/=)
 target_link_options(sknet_ops_flags INTERFACE -Wl,-z,relro)
 
 if(SKNET_OPS_WERROR)

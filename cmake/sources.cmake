@@ -29,4 +29,4 @@ elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
 endif()
 
 set(SKNET_OPS_LIBRARY_SOURCES
-    ${SKNET_OPS_COMMON_SOURCES} ${reference_sources} ${mindspore_sources} ${cpu_sources} ${kernel_sources})
+    ${SKNET_OPS_COMMON_SOURCES} ${reference_sources} ${c_entry_sources} ${cpu_sources} ${kernel_sources})

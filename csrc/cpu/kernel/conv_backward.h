@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+// Gradients of the multi-branch grouped convolution by its input and its weights.
+//
+// The gradient by the outputs is not a tensor: produce(m, n, c, plane) computes one plane of it where it is needed.
+
+// One finished run of rows of one phase of dx.
+static inline void store_dx(const float* from, int64_t pitch, int64_t rows, int64_t width, int64_t row,
+                            int64_t stride, int64_t phase_row, int64_t phase_col, int64_t dx_width, bool add,
+                            float* dx) {
+  if (stride == 1 && !add) {
+    unpad_rows(from, pitch, rows, width, dx + row * dx_width);
+    return;
+  }
+  for (int64_t a = 0; a < rows; ++a) {
+    const float* f = from + a * pitch;
+    float* to = dx + ((row + a) * stride + phase_row) * dx_width + phase_col;
+    if (stride == 1) {
+      int64_t b = 0;
+      for (; b + kVec <= width; b += kVec) store(to + b, load(to + b) + load(f + b));
+      for (; b < width; ++b) to[b] += f[b];
+    } else if (add) {
+      for (int64_t b = 0; b < width; ++b) to[b * stride] += f[b];
+    } else {
+      for (int64_t b = 0; b < width; ++b) to[b * stride] = f[b];
+    }
+  }
+}
+
+static inline void weight_run_block(int64_t size, int pairs, const float* dz, int64_t dz_channel, int64_t dz_image,
+                                    const float* const* x, int64_t x_image, int64_t images, int64_t vectors,
+                                    float* dw, int64_t dw_stride, const int64_t* dw_index) {
+  switch (size) {
+    case 4: weight_run<4>(pairs, dz, dz_channel, dz_image, x, x_image, images, vectors, dw, dw_stride, dw_index); break;
+    case 2: weight_run<2>(pairs, dz, dz_channel, dz_image, x, x_image, images, vectors, dw, dw_stride, dw_index); break;
+    default: weight_run<1>(pairs, dz, dz_channel, dz_image, x, x_image, images, vectors, dw, dw_stride, dw_index); break;
+  }
+}
+
+// dw of `size` output channels for the (channel, tap) pairs [from, to).
+static void weight_pairs(const TapSet& taps, int64_t kernel2, int64_t from, int64_t to, const float* planes,
+                         int64_t channel, int64_t x_image, const float* dz, int64_t dz_channel, int64_t dz_image,
+                         int64_t images, int64_t vectors, int64_t size, float* dw, int64_t dw_stride) {
+  for (int64_t k = from; k < to; k += kPairs) {
+    const int pairs = static_cast<int>(min_of(kPairs, to - k));
+    const float* x[kPairs];
+    int64_t index[kPairs];
+    for (int i = 0; i < pairs; ++i) {
+      const int64_t c = (k + i) / taps.count, t = (k + i) % taps.count;
+      x[i] = planes + c * channel + taps.offset[t];
+      index[i] = c * kernel2 + taps.index[t];
+    }
+    weight_run_block(size, pairs, dz, dz_channel, dz_image, x, x_image, images, vectors, dw, dw_stride, index);
+  }
+}
+
+// Output channels of the weight gradient go in blocks of 4, 2 and 1.
+static inline ChannelBlock weight_block_at(int64_t channels, int64_t first) {
+  const int64_t rest = channels - first;
+  return {first, rest >= 4 ? 4 : rest >= 2 ? 2 : 1};
+}
+
+// x (n, c_in, h, w), dx like x, dweight[m] like weight[m].
+template <typename Produce>
+static void conv_backward(const ConvSet& set, const float* x, const float* const* weight, float* dx,
+                          float* const* dweight, Produce&& produce) {
+  const ConvShape& shape = set.branch[0];
+  const int64_t hw_in = shape.h * shape.w, hw_out = shape.h_out * shape.w_out;
+  const int64_t group_in = set.group_in(), group_out = set.group_out(), groups = shape.groups;
+  const int64_t channels = set.channels(), phases = shape.stride * shape.stride;
+  for (int m = 0; m < set.branches; ++m) {
+    fill_zero(dweight[m], shape.c_out * group_in * set.branch[m].kernel * set.branch[m].kernel);
+  }
+  if (shape.n == 0) return;
+
+  ForwardPlan plan;
+  plan_forward(set.branch, set.branches, &plan);
+  const PlaneLayout& in = plan.layout;
+  BackwardPlan back[kMaxBranches];
+  int64_t out_channel = 0, most_pitch = 1;  // one padded plane of dz, for whichever branch needs most
+  for (int m = 0; m < set.branches; ++m) {
+    plan_backward(set.branch[m], &back[m]);
+    out_channel = max_of(out_channel, back[m].layout.channel);
+    most_pitch = max_of(most_pitch, back[m].layout.pitch);
+  }
+  // The weight gradient reads dz with the rows of x: zero between them, so that the garbage of x counts for nothing.
+  const int64_t vectors = ceil_div((shape.h_out - 1) * in.pitch + shape.w_out, kVec), flat = vectors * kVec;
+  const bool x_direct = in.direct && hw_in % kVec == 0;
+
+  // Weights for dx: per branch, group and block of input channels, all phases one after another.
+  const int64_t blocks = block_count(group_in);
+  int64_t packed_at[kMaxBranches], packed_floats = 0, phase_taps[kMaxBranches];
+  for (int m = 0; m < set.branches; ++m) {
+    phase_taps[m] = 0;
+    for (int64_t f = 0; f < phases; ++f) phase_taps[m] += back[m].phase[f].count;
+    packed_at[m] = packed_floats;
+    packed_floats += shape.c_in * group_out * phase_taps[m];
+  }
+  float* packed = shared_scratch(Shared::kWeights, packed_floats + 1);
+  parallel(set.branches * groups * blocks, [&](int64_t task, int) {
+    const int m = static_cast<int>(task / (groups * blocks));
+    const int64_t group = task % (groups * blocks) / blocks, k2 = set.branch[m].kernel * set.branch[m].kernel;
+    const ChannelBlock b = block_at(group_in, task % blocks);
+    float* to = packed + packed_at[m] + (group * group_in + b.first) * group_out * phase_taps[m];
+    const float* from = weight[m] + (group * group_out * group_in + b.first) * k2;
+    for (int64_t f = 0; f < phases; ++f) {
+      const TapSet& taps = back[m].phase[f];
+      for (int64_t co = 0; co < group_out; ++co) {
+        for (int64_t t = 0; t < taps.count; ++t, to += b.size) {
+          for (int64_t i = 0; i < b.size; ++i) to[i] = from[(co * group_in + i) * k2 + taps.index[t]];
+        }
+      }
+    }
+  });
+  reserve_local(Local::kTile, tile_floats(most_pitch));
+  reserve_local(Local::kRow, hw_out + kVec);
+
+  auto input_gradient = [&](int m, int64_t n, int64_t group, ChannelBlock b, const float* dz, int worker) {
+    const float* w = packed + packed_at[m] + (group * group_in + b.first) * group_out * phase_taps[m];
+    const PlaneLayout& layout = back[m].layout;
+    float* to = dx + (n * channels + set.first_in(m, group) + b.first) * hw_in;
+    const bool add = m > 0 && !set.split;
+    for (int64_t f = 0; f < phases; ++f) {
+      const TapSet& taps = back[m].phase[f];
+      tap_rows(taps, layout.pitch, dz, layout.channel, group_out, w, b.size, local_scratch(Local::kTile, worker),
+               [&](int64_t i, int64_t row, int64_t rows, int64_t pitch, const float* from) {
+                 store_dx(from, pitch, rows, taps.w_out, row, shape.stride, f / shape.stride, f % shape.stride,
+                          shape.w, add, to + i * hw_in);
+               });
+      w += group_out * taps.count * b.size;
+    }
+  };
+
+  if (set.by_group(in.channel)) {
+    reserve_local(Local::kPlanes, group_in * in.channel);
+    reserve_local(Local::kPlanesB, group_out * (out_channel + flat));
+    parallel(groups, [&](int64_t group, int worker) {
+      float* planes = local_scratch(Local::kPlanes, worker);
+      float* dz = local_scratch(Local::kPlanesB, worker);
+      float* row = local_scratch(Local::kRow, worker);
+      for (int64_t n = 0; n < shape.n; ++n) {
+        for (int m = 0; m < set.branches; ++m) {
+          const PlaneLayout& layout = back[m].layout;
+          float* spread = dz + group_out * layout.channel;
+          if (m == 0 || set.split) {
+            for (int64_t c = 0; c < group_in; ++c) {
+              pad_plane(in, x + (n * channels + set.first_in(m, group) + c) * hw_in, planes + c * in.channel);
+            }
+          }
+          for (int64_t co = 0; co < group_out; ++co) {
+            produce(m, n, group * group_out + co, row);
+            pad_plane(layout, row, dz + co * layout.channel);
+            spread_rows(row, shape.h_out, shape.w_out, in.pitch, flat, spread + co * flat);
+          }
+          const int64_t k2 = set.branch[m].kernel * set.branch[m].kernel, per_channel = group_in * k2;
+          for (int64_t co = 0; co < group_out;) {
+            const ChannelBlock b = weight_block_at(group_out, co);
+            weight_pairs(plan.taps[m], k2, 0, group_in * plan.taps[m].count, planes, in.channel, 0,
+                         spread + co * flat, flat, 0, 1, vectors, b.size,
+                         dweight[m] + (group * group_out + co) * per_channel, per_channel);
+            co += b.size;
+          }
+          for (int64_t i = 0; i < blocks; ++i) input_gradient(m, n, group, block_at(group_in, i), dz, worker);
+        }
+      }
+    });
+    return;
+  }
+
+  int64_t dz_image = 0, dz_at[kMaxBranches];
+  for (int m = 0; m < set.branches; ++m) {
+    dz_at[m] = dz_image;
+    dz_image += shape.c_out * back[m].layout.channel;
+  }
+  const int64_t flat_image = set.branches * shape.c_out * flat, x_image = channels * (x_direct ? hw_in : in.channel);
+  const int64_t chunk =
+      max_of(1, min_of(shape.n, kChunkFloats / max_of(dz_image, max_of(flat_image, x_image))));
+  float* dz = shared_scratch(Shared::kPlanes, chunk * dz_image);
+  float* spread = shared_scratch(Shared::kPlanesB, chunk * flat_image);
+  float* padded = x_direct ? nullptr : shared_scratch(Shared::kPlanesC, chunk * x_image);
+  for (int64_t n0 = 0; n0 < shape.n; n0 += chunk) {
+    const int64_t now = min_of(chunk, shape.n - n0), planes_out = set.branches * shape.c_out;
+    parallel(now * planes_out, [&](int64_t task, int worker) {
+      const int64_t i = task / planes_out, co = task % shape.c_out;
+      const int m = static_cast<int>(task % planes_out / shape.c_out);
+      float* row = local_scratch(Local::kRow, worker);
+      produce(m, n0 + i, co, row);
+      const PlaneLayout& layout = back[m].layout;
+      pad_plane(layout, row, dz + i * dz_image + dz_at[m] + co * layout.channel);
+      spread_rows(row, shape.h_out, shape.w_out, in.pitch, flat, spread + task * flat);
+    });
+    if (!x_direct) {
+      parallel(now * channels, [&](int64_t task, int) {
+        pad_plane(in, x + (n0 * channels + task) * hw_in, padded + task * in.channel);
+      });
+    }
+    const int64_t targets = groups * blocks * (set.split ? set.branches : 1);  // blocks of dx channels
+    const bool image_first = hw_in >= 128;
+    parallel(now * targets, [&](int64_t task, int worker) {
+      const int64_t i = image_first ? task / targets : task % now;
+      const int64_t target = image_first ? task % targets : task / now;
+      const int64_t group = target % (groups * blocks) / blocks;
+      const ChannelBlock b = block_at(group_in, target % blocks);
+      const int first = set.split ? static_cast<int>(target / (groups * blocks)) : 0;
+      const int last = set.split ? first + 1 : set.branches;
+      for (int m = first; m < last; ++m) {
+        const float* from = dz + i * dz_image + dz_at[m] + group * group_out * back[m].layout.channel;
+        input_gradient(m, n0 + i, group, b, from, worker);
+      }
+    });
+    const float* planes = x_direct ? x + n0 * x_image : padded;
+    const int64_t channel = x_direct ? hw_in : in.channel;
+    const int64_t wide = ceil_div(group_out, 4), range = 8 * kPairs;
+    for (int m = 0; m < set.branches; ++m) {
+      const int64_t k2 = set.branch[m].kernel * set.branch[m].kernel, per_channel = group_in * k2;
+      const int64_t pairs = group_in * plan.taps[m].count, ranges = ceil_div(pairs, range);
+      parallel(groups * wide * ranges, [&](int64_t task, int) {
+        const int64_t group = task / (wide * ranges), k = task / wide % ranges * range;
+        const int64_t end = min_of(group_out, (task % wide + 1) * 4);
+        for (int64_t co = task % wide * 4; co < end;) {
+          const ChannelBlock b = weight_block_at(end, co);
+          const int64_t c = group * group_out + co;
+          weight_pairs(plan.taps[m], k2, k, min_of(pairs, k + range), planes + set.first_in(m, group) * channel,
+                       channel, x_image, spread + (m * shape.c_out + c) * flat, flat, flat_image, now, vectors,
+                       b.size, dweight[m] + c * per_channel, per_channel);
+          co += b.size;
+        }
+      });
+    }
+  }
+}

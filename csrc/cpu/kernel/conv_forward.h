@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+// Multi-branch grouped convolution, forward.
+
+// Output channels are worked on in blocks of 8, 4, 2 and 1.
+#if SKNET_VEC == 16 || defined(__aarch64__)
+inline constexpr int64_t kBlock = 8;
+#else
+inline constexpr int64_t kBlock = 4;
+#endif
+
+struct ChannelBlock {
+  int64_t first, size;
+};
+
+static inline int64_t block_count(int64_t channels) {
+  int64_t rest = channels % kBlock, count = channels / kBlock;
+  for (int64_t size = kBlock / 2; size > 0; size /= 2) {
+    if (rest >= size) ++count, rest -= size;
+  }
+  return count;
+}
+
+static inline ChannelBlock block_at(int64_t channels, int64_t index) {
+  const int64_t whole = channels / kBlock;
+  if (index < whole) return {index * kBlock, kBlock};
+  int64_t first = whole * kBlock, rest = channels - first;
+  for (int64_t size = kBlock / 2;; size /= 2) {
+    if (rest < size) continue;
+    if (index-- == whole) return {first, size};
+    first += size, rest -= size;
+  }
+}
+
+static inline void tap_run_block(int64_t size, const float* x, int64_t channel, int64_t channels,
+                                 const int64_t* offset, int64_t taps, const float* w, float* out, int64_t out_stride,
+                                 int64_t vectors) {
+  switch (size) {
+#if SKNET_VEC == 16 || defined(__aarch64__)
+    case 8: tap_run<8>(x, channel, channels, offset, taps, w, out, out_stride, vectors, false); break;
+#endif
+    case 4: tap_run<4>(x, channel, channels, offset, taps, w, out, out_stride, vectors, false); break;
+    case 2: tap_run<2>(x, channel, channels, offset, taps, w, out, out_stride, vectors, false); break;
+    default: tap_run<1>(x, channel, channels, offset, taps, w, out, out_stride, vectors, false); break;
+  }
+}
+
+static inline void tap_run_exact_block(int64_t size, const float* x, int64_t channel, int64_t channels,
+                                       const int64_t* offset, int64_t taps, const float* w, float* out,
+                                       int64_t out_stride, int64_t length) {
+  switch (size) {
+#if SKNET_VEC == 16 || defined(__aarch64__)
+    case 8: tap_run_exact<8>(x, channel, channels, offset, taps, w, out, out_stride, length); break;
+#endif
+    case 4: tap_run_exact<4>(x, channel, channels, offset, taps, w, out, out_stride, length); break;
+    case 2: tap_run_exact<2>(x, channel, channels, offset, taps, w, out, out_stride, length); break;
+    default: tap_run_exact<1>(x, channel, channels, offset, taps, w, out, out_stride, length); break;
+  }
+}
+
+inline constexpr int64_t kTileFloats = 4096;  // of a block's outputs before they are stored: half of an L1 cache
+
+// Rows of a tile of `size` channels, and the floats that one channel of it takes.
+static inline int64_t tile_rows(int64_t size, int64_t pitch) { return max_of(1, kTileFloats / size / pitch); }
+static inline int64_t tile_stride(int64_t size, int64_t pitch) {
+  return ceil_div(max_of(tile_rows(size, pitch) * pitch, kTileFloats / size), kVec) * kVec + kVec;
+}
+static inline int64_t tile_floats(int64_t pitch) {
+  int64_t most = 0;
+  for (int64_t size = 1; size <= kBlock; size *= 2) most = max_of(most, size * tile_stride(size, pitch));
+  return most;
+}
+
+// `size` output planes from padded input planes. store(i, row, rows, pitch, from) takes each finished run of rows.
+template <typename Store>
+static void tap_rows(const TapSet& taps, int64_t pitch, const float* planes, int64_t channel, int64_t channels,
+                     const float* w, int64_t size, float* tile, Store&& store) {
+  const int64_t step = tile_rows(size, pitch), stride = tile_stride(size, pitch);
+  for (int64_t row = 0; row < taps.h_out; row += step) {
+    const int64_t rows = min_of(step, taps.h_out - row);
+    const int64_t vectors = ceil_div((rows - 1) * pitch + taps.w_out, kVec);
+    tap_run_block(size, planes + row * pitch, channel, channels, taps.offset, taps.count, w, tile, stride, vectors);
+    for (int64_t i = 0; i < size; ++i) store(i, row, rows, pitch, tile + i * stride);
+  }
+}
+
+// The same where the source itself serves as its padded form (1x1, stride 1) and nothing past it may be read.
+template <typename Store>
+static void tap_direct(const TapSet& taps, const float* planes, int64_t channel, int64_t channels, const float* w,
+                       int64_t size, float* tile, Store&& store) {
+  const int64_t length = taps.h_out * taps.w_out;
+  const int64_t step = kTileFloats / size / kVec * kVec, stride = tile_stride(size, 1);
+  for (int64_t p = 0; p < length; p += step) {
+    int64_t from = p, now = min_of(step, length - p);
+    if (now < kVec) from = length - kVec, now = kVec;
+    tap_run_exact_block(size, planes + from, channel, channels, taps.offset, taps.count, w, tile, stride, now);
+    for (int64_t i = 0; i < size; ++i) store(i, from, now, tile + i * stride);
+  }
+}
+
+// weight (size, channels, kernel^2) from row `first` on -> packed (channels, taps, size)
+static void pack_weights(const float* weight, int64_t kernel2, int64_t channels, const TapSet& taps, int64_t size,
+                         float* packed) {
+  for (int64_t c = 0; c < channels; ++c) {
+    for (int64_t t = 0; t < taps.count; ++t, packed += size) {
+      const float* w = weight + c * kernel2 + taps.index[t];
+      for (int64_t i = 0; i < size; ++i) packed[i] = w[i * channels * kernel2];
+    }
+  }
+}
+
+// Several convolutions of one input (or of its parts, if split).
+struct ConvSet {
+  const ConvShape* branch;
+  int branches;
+  bool split;
+  int64_t channels() const { return split ? branch[0].c_in * branches : branch[0].c_in; }  // of the input tensor
+  int64_t group_in() const { return branch[0].c_in / branch[0].groups; }
+  int64_t group_out() const { return branch[0].c_out / branch[0].groups; }
+  // First input channel of a group of a branch.
+  int64_t first_in(int m, int64_t group) const { return (split ? m * branch[0].c_in : 0) + group * group_in(); }
+  // One group at a time, its padded planes in cache for all branches, rather than whole images. Must not depend on
+  // the number of threads: the order of summation hangs on it.
+  bool by_group(int64_t plane_floats) const {
+    return branch[0].groups >= 8 && group_in() * plane_floats <= 96 * 1024;
+  }
+};
+
+inline constexpr int64_t kChunkFloats = 4 << 20;  // padded planes in flight: 16 MB
+
+// dest(m, n, c) says where a plane goes; done(m, n, c, plane, worker) is called when it is complete.
+template <typename Dest, typename Done>
+static void conv_forward(const ConvSet& set, const float* x, const float* const* weight, Dest&& dest, Done&& done) {
+  const ConvShape& shape = set.branch[0];
+  const int64_t hw_in = shape.h * shape.w, hw_out = shape.h_out * shape.w_out;
+  const int64_t group_in = set.group_in(), group_out = set.group_out(), groups = shape.groups;
+  const int64_t channels = set.channels();
+  if (shape.n == 0) return;
+  ForwardPlan plan;
+  plan_forward(set.branch, set.branches, &plan);
+  const PlaneLayout& layout = plan.layout;
+  const bool direct = layout.direct && hw_in >= kVec;
+
+  const int64_t blocks = block_count(group_out), branch_blocks = groups * blocks;
+  int64_t packed_at[kMaxBranches], packed_floats = 0;
+  for (int m = 0; m < set.branches; ++m) {
+    packed_at[m] = packed_floats;
+    packed_floats += shape.c_out * group_in * plan.taps[m].count;
+  }
+  float* packed = shared_scratch(Shared::kWeights, packed_floats + 1);
+  parallel(set.branches * branch_blocks, [&](int64_t task, int) {
+    const int m = static_cast<int>(task / branch_blocks);
+    const int64_t group = task % branch_blocks / blocks;
+    const ChannelBlock b = block_at(group_out, task % blocks);
+    const int64_t co = group * group_out + b.first, k2 = set.branch[m].kernel * set.branch[m].kernel;
+    pack_weights(weight[m] + co * group_in * k2, k2, group_in, plan.taps[m], b.size,
+                 packed + packed_at[m] + co * group_in * plan.taps[m].count);
+  });
+
+  const int64_t tile_size = tile_floats(layout.pitch);
+  reserve_local(Local::kTile, max_of(tile_size, 2 * kTileFloats + 16 * kVec));
+
+  auto run_block = [&](int m, int64_t n, int64_t group, ChannelBlock b, const float* planes, int64_t channel,
+                       int worker) {
+    const TapSet& taps = plan.taps[m];
+    const int64_t co = group * group_out + b.first;
+    float* to[kBlock];
+    for (int64_t i = 0; i < b.size; ++i) to[i] = dest(m, n, co + i);
+    const float* w = packed + packed_at[m] + co * group_in * taps.count;
+    float* tile = local_scratch(Local::kTile, worker);
+    if (direct) {
+      tap_direct(taps, planes, channel, group_in, w, b.size, tile,
+                 [&](int64_t i, int64_t p, int64_t count, const float* from) { copy_row(from, count, to[i] + p); });
+    } else {
+      tap_rows(taps, layout.pitch, planes, channel, group_in, w, b.size, tile,
+               [&](int64_t i, int64_t row, int64_t rows, int64_t pitch, const float* from) {
+                 unpad_rows(from, pitch, rows, shape.w_out, to[i] + row * shape.w_out);
+               });
+    }
+    for (int64_t i = 0; i < b.size; ++i) done(m, n, co + i, to[i], hw_out, worker);
+  };
+
+  if (!direct && set.by_group(layout.channel)) {
+    reserve_local(Local::kPlanes, group_in * layout.channel);
+    parallel(shape.n * groups, [&](int64_t task, int worker) {
+      const int64_t n = task / groups, group = task % groups;
+      float* planes = local_scratch(Local::kPlanes, worker);
+      for (int m = 0; m < set.branches; ++m) {
+        if (m == 0 || set.split) {
+          for (int64_t c = 0; c < group_in; ++c) {
+            pad_plane(layout, x + (n * channels + set.first_in(m, group) + c) * hw_in, planes + c * layout.channel);
+          }
+        }
+        for (int64_t i = 0; i < blocks; ++i) {
+          run_block(m, n, group, block_at(group_out, i), planes, layout.channel, worker);
+        }
+      }
+    });
+    return;
+  }
+
+  const int64_t image = direct ? channels * hw_in : channels * layout.channel;
+  const int64_t chunk = direct ? shape.n : max_of(1, min_of(shape.n, kChunkFloats / image));
+  float* padded = direct ? nullptr : shared_scratch(Shared::kPlanes, chunk * image);
+  const int64_t per_image = set.branches * branch_blocks;
+  for (int64_t n0 = 0; n0 < shape.n; n0 += chunk) {
+    const int64_t now = min_of(chunk, shape.n - n0);
+    if (!direct) {
+      parallel(now * channels, [&](int64_t task, int) {
+        pad_plane(layout, x + (n0 * channels + task) * hw_in, padded + task * layout.channel);
+      });
+    }
+    // Large maps keep the image in cache and stream the weights, small ones the other way round.
+    const bool image_first = hw_out >= 128;
+    parallel(now * per_image, [&](int64_t task, int worker) {
+      const int64_t i = image_first ? task / per_image : task % now;
+      const int64_t rest = image_first ? task % per_image : task / now;
+      const int m = static_cast<int>(rest / branch_blocks);
+      const int64_t group = rest % branch_blocks / blocks, first = set.first_in(m, group);
+      const int64_t channel = direct ? hw_in : layout.channel;
+      const float* planes = direct ? x + ((n0 + i) * channels + first) * hw_in
+                                   : padded + (i * channels + first) * layout.channel;
+      run_block(m, n0 + i, group, block_at(group_out, rest % blocks), planes, channel, worker);
+    });
+  }
+}

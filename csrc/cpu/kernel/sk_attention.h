@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+// The small dense part: pooled vector -> dense -> batch norm -> ReLU -> dense -> softmax across branches.
+
+static inline float dot(const float* a, const float* b, int64_t n) {
+  Vec s[2] = {};
+  int64_t i = 0;
+  for (; i + 2 * kVec <= n; i += 2 * kVec) {
+    s[0] += load(a + i) * load(b + i);
+    s[1] += load(a + i + kVec) * load(b + i + kVec);
+  }
+  for (; i + kVec <= n; i += kVec) s[0] += load(a + i) * load(b + i);
+  float total = sum(s[0] + s[1]);
+  for (; i < n; ++i) total += a[i] * b[i];
+  return total;
+}
+
+static inline Affine hidden_affine(const NormParams& norm, const NormTensors<float>& t, const float* mean,
+                                   const float* inv_std, int64_t j) {
+  return norm.training ? make_affine(mean[j], inv_std[j], t.gamma[j], t.beta[j]) : moving_affine(t, j, norm.eps);
+}
+
+static inline float hidden_value(const Affine& a, float h) {
+  const float v = (h - a.mean) * a.scale + a.beta;
+  return v < 0.0f ? 0.0f : v;
+}
+
+static inline void softmax_branches(int branches, int64_t c, float* att) {
+  for (int64_t i = 0; i < c; ++i) {
+    float most = att[i];
+    for (int m = 1; m < branches; ++m) most = att[m * c + i] > most ? att[m * c + i] : most;
+    float total = 0.0f;
+    for (int m = 0; m < branches; ++m) {
+      const float e = __builtin_expf(att[m * c + i] - most);
+      att[m * c + i] = e;
+      total += e;
+    }
+    for (int m = 0; m < branches; ++m) att[m * c + i] /= total;
+  }
+}
+
+// pooled (n, c) -> hidden (n, c_reduced), before the norm
+static void attention_hidden(const SkAttentionParams& p, const float* pooled, const float* fc_reduce, float* hidden) {
+  parallel(p.n, [&](int64_t n, int) {
+    for (int64_t j = 0; j < p.c_reduced; ++j) {
+      hidden[n * p.c_reduced + j] = dot(pooled + n * p.c, fc_reduce + j * p.c, p.c);
+    }
+  });
+}
+
+static void hidden_statistics(const SkAttentionParams& p, const float* hidden, const NormTensors<float>& norm,
+                              float* mean, float* inv_std) {
+  for (int64_t j = 0; j < p.c_reduced; ++j) {
+    double total = 0.0, squares = 0.0;
+    for (int64_t n = 0; n < p.n; ++n) total += static_cast<double>(hidden[n * p.c_reduced + j]);
+    const double center = total / static_cast<double>(p.n);
+    for (int64_t n = 0; n < p.n; ++n) {
+      const double d = static_cast<double>(hidden[n * p.c_reduced + j]) - center;
+      squares += d * d;
+    }
+    finish_statistics({center, squares}, p.n, p.norm, j, norm, mean, inv_std);
+  }
+}
+
+// hidden -> attention (n, branches, c); `normed` is scratch of (n, c_reduced)
+static void attention_weights(const SkAttentionParams& p, const float* hidden, const NormTensors<float>& norm,
+                              const float* mean, const float* inv_std, const float* fc_select, float* normed,
+                              float* attention) {
+  const int64_t stacked = p.branches * p.c;
+  for (int64_t j = 0; j < p.c_reduced; ++j) {
+    const Affine a = hidden_affine(p.norm, norm, mean, inv_std, j);
+    for (int64_t n = 0; n < p.n; ++n) normed[n * p.c_reduced + j] = hidden_value(a, hidden[n * p.c_reduced + j]);
+  }
+  parallel(p.n, [&](int64_t n, int) {
+    float* att = attention + n * stacked;
+    for (int64_t i = 0; i < stacked; ++i) {
+      att[i] = dot(normed + n * p.c_reduced, fc_select + i * p.c_reduced, p.c_reduced);
+    }
+    softmax_branches(p.branches, p.c, att);
+  });
+}
+
+// The whole of it from the pooled vectors. `scratch` holds n * c_reduced floats.
+static void attention_from_pooled(const SkAttentionParams& p, const float* pooled, const float* fc_reduce,
+                                  const NormTensors<float>& norm, const float* fc_select, float* hidden, float* mean,
+                                  float* inv_std, float* scratch, float* attention) {
+  attention_hidden(p, pooled, fc_reduce, hidden);
+  if (p.norm.training) hidden_statistics(p, hidden, norm, mean, inv_std);
+  attention_weights(p, hidden, norm, mean, inv_std, fc_select, scratch, attention);
+}
+
+static void pool_stacked(const SkAttentionParams& p, const float* u, float* pooled) {
+  const int64_t hw = p.h * p.w;
+  parallel(p.n * p.c, [&](int64_t task, int) {
+    const int64_t n = task / p.c, c = task % p.c;
+    double total = 0.0;
+    for (int m = 0; m < p.branches; ++m) {
+      total += static_cast<double>(plane_sum(u + ((n * p.branches + m) * p.c + c) * hw, hw));
+    }
+    pooled[task] = static_cast<float>(total / static_cast<double>(hw));
+  });
+}
+
+static void sk_attention(const SkAttentionParams& p, const SkAttentionForward<float>& t) {
+  if (p.n == 0) return;
+  float* small = shared_scratch(Shared::kSmall, p.n * (p.c + 2 * p.c_reduced));
+  float* pooled = t.pooled != nullptr ? t.pooled : small + 2 * p.n * p.c_reduced;
+  float* hidden = t.hidden != nullptr ? t.hidden : small + p.n * p.c_reduced;
+  pool_stacked(p, t.u, pooled);
+  attention_from_pooled(p, pooled, t.fc_reduce, t.norm, t.fc_select, hidden, t.mean, t.inv_std, small, t.attention);
+}
+
+// dattention (n, branches, c) -> dpooled (n, c) and the gradients of the dense layers.
+static void attention_backward(const SkAttentionParams& p, const float* dattention, const float* attention,
+                               const float* pooled, const float* hidden, const float* mean, const float* inv_std,
+                               const float* fc_reduce, const NormTensors<float>& norm, const float* fc_select,
+                               float* dpooled, float* dfc_reduce, float* dgamma, float* dbeta, float* dfc_select) {
+  const int64_t stacked = p.branches * p.c, r = p.c_reduced;
+  // dlogits (n, stacked), normed (n, r), dhidden (n, r), and doubles of r for one image
+  float* scratch = shared_scratch(Shared::kPlanes, p.n * (stacked + 3 * r) + 16);
+  float *dlogits = scratch, *normed = dlogits + p.n * stacked, *dhidden = normed + p.n * r;
+  fill_zero(dfc_select, stacked * r);
+  fill_zero(dfc_reduce, r * p.c);
+  for (int64_t j = 0; j < r; ++j) {
+    const Affine a = hidden_affine(p.norm, norm, mean, inv_std, j);
+    for (int64_t n = 0; n < p.n; ++n) normed[n * r + j] = hidden_value(a, hidden[n * r + j]);
+  }
+  parallel(p.n, [&](int64_t n, int) {
+    const float *att = attention + n * stacked, *d = dattention + n * stacked;
+    float* dl = dlogits + n * stacked;
+    for (int64_t c = 0; c < p.c; ++c) {
+      double inner = 0.0;
+      for (int m = 0; m < p.branches; ++m) {
+        inner += static_cast<double>(att[m * p.c + c]) * static_cast<double>(d[m * p.c + c]);
+      }
+      for (int m = 0; m < p.branches; ++m) {
+        dl[m * p.c + c] = static_cast<float>(static_cast<double>(att[m * p.c + c]) *
+                                             (static_cast<double>(d[m * p.c + c]) - inner));
+      }
+    }
+    float* dh = dhidden + n * r;
+    fill_zero(dh, r);
+    for (int64_t i = 0; i < stacked; ++i) {
+      const float g = dl[i];
+      for (int64_t j = 0; j < r; ++j) dh[j] += g * fc_select[i * r + j];
+    }
+    for (int64_t j = 0; j < r; ++j) dh[j] = normed[n * r + j] <= 0.0f ? 0.0f : dh[j];
+  });
+  parallel(ceil_div(stacked, 64), [&](int64_t task, int) {
+    for (int64_t i = task * 64; i < min_of(stacked, (task + 1) * 64); ++i) {
+      for (int64_t n = 0; n < p.n; ++n) {
+        const float g = dlogits[n * stacked + i];
+        for (int64_t j = 0; j < r; ++j) dfc_select[i * r + j] += g * normed[n * r + j];
+      }
+    }
+  });
+  for (int64_t j = 0; j < r; ++j) {
+    const Affine a = hidden_affine(p.norm, norm, mean, inv_std, j);
+    double g_sum = 0.0, gx_sum = 0.0;
+    auto xhat = [&](int64_t n) {
+      return (static_cast<double>(hidden[n * r + j]) - static_cast<double>(a.mean)) * static_cast<double>(a.inv_std);
+    };
+    for (int64_t n = 0; n < p.n; ++n) {
+      const double g = static_cast<double>(dhidden[n * r + j]);
+      g_sum += g;
+      gx_sum += g * xhat(n);
+    }
+    dbeta[j] = static_cast<float>(g_sum);
+    dgamma[j] = static_cast<float>(gx_sum);
+    const double count = static_cast<double>(max_of(1, p.n)), training = p.norm.training ? 1.0 : 0.0;
+    for (int64_t n = 0; n < p.n; ++n) {
+      const double g = static_cast<double>(dhidden[n * r + j]) - training * (g_sum + xhat(n) * gx_sum) / count;
+      dhidden[n * r + j] = static_cast<float>(static_cast<double>(a.scale) * g);
+    }
+  }
+  parallel(r, [&](int64_t j, int) {
+    for (int64_t n = 0; n < p.n; ++n) {
+      const float g = dhidden[n * r + j];
+      for (int64_t c = 0; c < p.c; ++c) dfc_reduce[j * p.c + c] += g * pooled[n * p.c + c];
+    }
+  });
+  parallel(p.n, [&](int64_t n, int) {
+    float* to = dpooled + n * p.c;
+    fill_zero(to, p.c);
+    for (int64_t j = 0; j < r; ++j) {
+      const float g = dhidden[n * r + j];
+      for (int64_t c = 0; c < p.c; ++c) to[c] += g * fc_reduce[j * p.c + c];
+    }
+  });
+}
+
+static void sk_attention_grad(const SkAttentionParams& p, const SkAttentionBackward<float>& t) {
+  const int64_t hw = p.h * p.w;
+  float* small = shared_scratch(Shared::kSmall, p.n * (2 * p.c + p.c_reduced) + 1);
+  float *dpooled = small, *again = small + p.n * p.c;
+  const float *pooled = t.pooled, *hidden = t.hidden;
+  if (pooled == nullptr) {
+    pool_stacked(p, t.u, again);
+    attention_hidden(p, again, t.fc_reduce, again + p.n * p.c);
+    pooled = again, hidden = again + p.n * p.c;
+  }
+  attention_backward(p, t.dattention, t.attention, pooled, hidden, t.mean, t.inv_std, t.fc_reduce, t.norm,
+                     t.fc_select, dpooled, t.dfc_reduce, t.dgamma, t.dbeta, t.dfc_select);
+  parallel(p.n * p.branches * p.c, [&](int64_t plane, int) {
+    const int64_t n = plane / (p.branches * p.c), c = plane % p.c;
+    const float g = static_cast<float>(static_cast<double>(dpooled[n * p.c + c]) / static_cast<double>(hw));
+    for (int64_t i = 0; i < hw; ++i) t.du[plane * hw + i] = g;
+  });
+}

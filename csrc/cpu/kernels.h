@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// All kernels for one instruction set. The including file defines SKNET_ISA (a namespace) and SKNET_VEC (floats in a
+// vector) and is compiled with the flags of that instruction set.
+#include <cstddef>
+#include <cstdint>
+
+#include "cpu/plan.h"
+#include "cpu/scratch.h"
+#include "cpu/threads.h"
+#include "sknet_ops/ops.h"
+
+namespace sknet_ops::cpu::SKNET_ISA {
+
+#include "cpu/kernel/vec.h"
+//
+#include "cpu/kernel/planes.h"
+//
+#include "cpu/kernel/micro.h"
+//
+#include "cpu/kernel/conv_forward.h"
+//
+#include "cpu/kernel/conv_backward.h"
+//
+#include "cpu/kernel/norm.h"
+//
+#include "cpu/kernel/conv_bn_act.h"
+//
+#include "cpu/kernel/sk_conv.h"
+//
+#include "cpu/kernel/sk_attention.h"
+//
+#include "cpu/kernel/sk_select.h"
+//
+#include "cpu/kernel/selective_kernel.h"
+
+// Every op holds the pool and the scratch memory from entry to exit.
+template <typename Params, typename Tensors, void (*kOp)(const Params&, const Tensors&)>
+static void scoped(const Params& params, const Tensors& tensors) {
+  OpScope scope;
+  kOp(params, tensors);
+}
+
+extern const OpTable<float> kTable;
+const OpTable<float> kTable = {
+    scoped<ConvBnActParams, ConvBnActForward<float>, conv_bn_act>,
+    scoped<ConvBnActParams, ConvBnActBackward<float>, conv_bn_act_grad>,
+    scoped<SkConvParams, SkConvForward<float>, sk_conv>,
+    scoped<SkConvParams, SkConvBackward<float>, sk_conv_grad>,
+    scoped<SkAttentionParams, SkAttentionForward<float>, sk_attention>,
+    scoped<SkAttentionParams, SkAttentionBackward<float>, sk_attention_grad>,
+    scoped<SkSelectParams, SkSelectForward<float>, sk_select>,
+    scoped<SkSelectParams, SkSelectBackward<float>, sk_select_grad>,
+    scoped<SelectiveKernelParams, SelectiveKernelForward<float>, selective_kernel>,
+    scoped<SelectiveKernelParams, SelectiveKernelBackward<float>, selective_kernel_grad>,
+};
+
+}  // namespace sknet_ops::cpu::SKNET_ISA

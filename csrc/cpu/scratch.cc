@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cpu/scratch.h"
+
+#include <cstdlib>
+#include <new>
+#include <vector>
+
+#include "cpu/threads.h"
+
+namespace sknet_ops::cpu {
+namespace {
+
+struct Block {
+  float* data = nullptr;
+  int64_t floats = 0;
+
+  float* at_least(int64_t wanted) {
+    if (wanted > floats) {
+      std::free(data);
+      data = nullptr;
+      floats = 0;
+      const size_t bytes = (static_cast<size_t>(wanted) * sizeof(float) + 4095) / 4096 * 4096;
+      data = static_cast<float*>(std::aligned_alloc(4096, bytes));
+      if (data == nullptr) throw std::bad_alloc();
+      floats = static_cast<int64_t>(bytes / sizeof(float));
+    }
+    return data;
+  }
+};
+
+Block g_shared[static_cast<int>(Shared::kCount)];
+std::vector<Block> g_local[static_cast<int>(Local::kCount)];
+
+}  // namespace
+
+float* shared_scratch(Shared slot, int64_t floats) { return g_shared[static_cast<int>(slot)].at_least(floats); }
+
+void reserve_local(Local slot, int64_t floats) {
+  auto& blocks = g_local[static_cast<int>(slot)];
+  if (blocks.size() < static_cast<size_t>(workers())) blocks.resize(workers());
+  for (int i = 0; i < workers(); ++i) blocks[i].at_least(floats);
+}
+
+float* local_scratch(Local slot, int worker) { return g_local[static_cast<int>(slot)][worker].data; }
+
+}  // namespace sknet_ops::cpu

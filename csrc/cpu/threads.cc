@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cpu/threads.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
+#include <mutex>
+#include <thread>
+
+#include "sknet_ops/ops.h"
+
+namespace sknet_ops::cpu {
+namespace {
+
+constexpr int kMaxThreads = 256;
+constexpr int kSpins = 4000;  // some 20 us: shorter than a wake-up, long enough to catch the next phase of an op
+
+// The cgroup's CPU limit in whole CPUs, rounded up; 0 if there is none.
+int cgroup_cpus() {
+  long long quota = -1, period = -1;
+  if (FILE* f = std::fopen("/sys/fs/cgroup/cpu.max", "r")) {
+    if (std::fscanf(f, "%lld %lld", &quota, &period) != 2) quota = -1;  // "max 100000": no limit
+    std::fclose(f);
+  } else if (FILE* q = std::fopen("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "r")) {
+    if (std::fscanf(q, "%lld", &quota) != 1) quota = -1;
+    std::fclose(q);
+    if (FILE* p = std::fopen("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "r")) {
+      if (std::fscanf(p, "%lld", &period) != 1) period = -1;
+      std::fclose(p);
+    }
+  }
+  return quota > 0 && period > 0 ? static_cast<int>((quota + period - 1) / period) : 0;
+}
+
+int automatic_threads() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 0;
+  if (n < 1) n = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
+  static const int limit = cgroup_cpus();
+  if (limit > 0 && limit < n) n = limit;
+  if (const char* env = std::getenv("OMP_NUM_THREADS")) {
+    const int asked = std::atoi(env);  // "4,2" means four at the outer level
+    if (asked >= 1 && asked < n) n = asked;
+  }
+  return n < 1 ? 1 : n > kMaxThreads ? kMaxThreads : n;
+}
+
+struct Pool {
+  std::mutex op;                  // one op at a time
+  std::mutex lock;                // guards sleeping and starting
+  std::condition_variable wake;
+  std::atomic<uint64_t> generation{0};
+  std::atomic<int64_t> next{0}, tasks{0};
+  std::atomic<int> busy{0};       // workers that have not finished the current generation
+  std::atomic<int> sleeping{0};
+  std::atomic<int> wanted{1};     // workers in the current op, the caller included
+  TaskFn fn = nullptr;
+  void* context = nullptr;
+  int started = 1;
+
+  void drain(int worker) {
+    const int64_t count = tasks.load(std::memory_order_relaxed);
+    for (int64_t t = next.fetch_add(1); t < count; t = next.fetch_add(1)) fn(context, t, worker);
+  }
+
+  void work(int worker, uint64_t seen) {
+    for (;;) {
+      uint64_t now = generation.load(std::memory_order_acquire);
+      for (int i = 0; now == seen && i < kSpins; ++i) {
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
+        now = generation.load(std::memory_order_acquire);
+      }
+      if (now == seen) {
+        std::unique_lock<std::mutex> guard(lock);
+        sleeping.fetch_add(1);
+        wake.wait(guard, [&] { return generation.load(std::memory_order_acquire) != seen; });
+        sleeping.fetch_sub(1);
+        now = generation.load(std::memory_order_acquire);
+      }
+      seen = now;
+      // Every started worker answers every generation, so that none can meet the next one's tasks late.
+      if (worker < wanted.load(std::memory_order_relaxed)) drain(worker);
+      busy.fetch_sub(1, std::memory_order_release);
+    }
+  }
+
+  void start(int count) {
+    while (started < count) {
+      std::thread([this, id = started, seen = generation.load()] { work(id, seen); }).detach();
+      ++started;
+    }
+  }
+};
+
+std::atomic<Pool*> g_pool{nullptr};
+std::atomic<int> g_override{0};
+
+// A forked child has none of the threads: it gets a pool of its own, and the old one is left alone.
+void forget_pool() { g_pool.store(new Pool); }
+
+Pool& pool() {
+  static const bool once = [] {
+    g_pool.store(new Pool);
+    pthread_atfork(nullptr, nullptr, forget_pool);
+    return true;
+  }();
+  (void)once;
+  return *g_pool.load();
+}
+
+}  // namespace
+
+int num_threads() {
+  const int n = g_override.load();
+  return n > 0 ? n : automatic_threads();
+}
+
+void set_num_threads(int threads) { g_override.store(threads < 0 ? 0 : threads > kMaxThreads ? kMaxThreads : threads); }
+
+int workers() { return pool().wanted.load(std::memory_order_relaxed); }
+
+OpScope::OpScope() {
+  Pool& p = pool();
+  p.op.lock();
+  p.wanted.store(num_threads(), std::memory_order_relaxed);
+}
+
+OpScope::~OpScope() { pool().op.unlock(); }
+
+void run_tasks(int64_t tasks, TaskFn fn, void* context) {
+  if (tasks <= 0) return;
+  Pool& p = pool();
+  const int wanted = p.wanted.load(std::memory_order_relaxed);
+  if (wanted == 1 || tasks == 1) {
+    for (int64_t t = 0; t < tasks; ++t) fn(context, t, 0);
+    return;
+  }
+  p.start(wanted);
+  p.fn = fn;
+  p.context = context;
+  p.tasks.store(tasks, std::memory_order_relaxed);
+  p.next.store(0, std::memory_order_relaxed);
+  p.busy.store(p.started - 1, std::memory_order_relaxed);
+  {
+    std::lock_guard<std::mutex> guard(p.lock);
+    p.generation.fetch_add(1, std::memory_order_release);
+  }
+  if (p.sleeping.load() > 0) p.wake.notify_all();
+  p.drain(0);
+  for (int i = 0; p.busy.load(std::memory_order_acquire) > 0; ++i) {
+    if (i >= kSpins) sched_yield();  // a preempted worker needs the core more than we do
+  }
+}
+
+}  // namespace sknet_ops::cpu

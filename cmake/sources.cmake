@@ -2,8 +2,9 @@
 file(GLOB SKNET_OPS_COMMON_SOURCES CONFIGURE_DEPENDS csrc/common/*.cc)
 file(GLOB reference_sources CONFIGURE_DEPENDS csrc/reference/*.cc)
 file(GLOB cpu_sources CONFIGURE_DEPENDS csrc/cpu/*.cc)
-file(GLOB mindspore_sources CONFIGURE_DEPENDS csrc/bindings/mindspore_*.cc csrc/bindings/c_api.cc)
+file(GLOB c_entry_sources CONFIGURE_DEPENDS csrc/bindings/*.cc)
 file(GLOB SKNET_OPS_PYBIND_SOURCES CONFIGURE_DEPENDS csrc/bindings/pybind_*.cc)
+list(REMOVE_ITEM c_entry_sources ${SKNET_OPS_PYBIND_SOURCES})
 
 # kernels_<isa>.cc is compiled for <isa>; every other file for the architecture's baseline.
 list(FILTER cpu_sources EXCLUDE REGEX "/kernels_[a-z0-9]+\\.cc$")

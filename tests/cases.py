@@ -1,0 +1,367 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests of the native code run: shapes, each with its reason, random tensors, and how gradients are called.
+
+The lists cover the odd sizes between them; they are no full product. Tensors are float64 dicts under the arguments'
+names (lists for one a branch); attributes are a dict of the keyword arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+Tensors = dict[str, Any]
+Attrs = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Op:
+    """How the gradient of an op is called."""
+
+    name: str
+    output: str  # the forward output whose gradient comes in ...
+    cotangent: str  # ... under this name
+    differentiable: tuple[str, ...]  # inputs; the gradient of `a` is called `da`
+    passed: tuple[str, ...] = ()  # forward outputs that the gradient always takes
+    saved: tuple[str, ...] = ()  # forward outputs that it takes in training
+    has_modes: bool = True  # training and inference differ
+
+    @property
+    def modes(self) -> tuple[bool, ...]:
+        return (True, False) if self.has_modes else (False,)
+
+
+_BRANCH = ("weight", "gamma", "beta")
+OPS = {
+    op.name: op
+    for op in (
+        Op("conv_bn_act", "y", "dy", ("x", *_BRANCH, "residual"), ("y",), ("z", "mean", "inv_std")),
+        Op("sk_conv", "u", "du", ("x", *_BRANCH), (), ("z", "mean", "inv_std")),
+        Op("sk_attention", "attention", "dattention", ("u", "fc_reduce", "gamma", "beta", "fc_select"), ("attention",),
+           ("pooled", "hidden", "mean", "inv_std")),
+        Op("sk_select", "y", "dy", ("u", "attention"), has_modes=False),
+        Op("selective_kernel", "y", "dy", ("x", *_BRANCH, "fc_reduce", "attn_gamma", "attn_beta", "fc_select"),
+           ("attention",), ("z", "mean", "inv_std", "pooled", "hidden", "attn_mean", "attn_inv_std")),
+    )
+}  # fmt: skip
+
+
+def _norm(rng: np.random.Generator, channels: int, prefix: str = "") -> Tensors:
+    return {
+        prefix + "gamma": rng.uniform(0.5, 1.5, channels) * rng.choice([-1, 1], channels),
+        prefix + "beta": rng.normal(0, 0.5, channels),
+        prefix + "moving_mean": rng.normal(0, 0.5, channels),
+        prefix + "moving_variance": rng.uniform(0.5, 2, channels),
+    }
+
+
+def _conv_weight(rng: np.random.Generator, c_out: int, c_in_per_group: int, kernel: int) -> np.ndarray:
+    shape = (c_out, c_in_per_group, kernel, kernel)
+    return rng.normal(0, (c_in_per_group * kernel**2) ** -0.5, shape)
+
+
+@dataclass(frozen=True)
+class ConvCase:
+    why: str
+    n: int
+    c_in: int
+    hw: tuple[int, int]
+    c_out: int
+    kernel: int = 3
+    stride: int = 1
+    padding: int = 1
+    dilation: int = 1
+    groups: int = 1
+    relu: bool = True
+    residual: bool = False
+    op: str = "conv_bn_act"
+
+    def __str__(self) -> str:
+        return self.why.replace(" ", "-")
+
+    def attrs(self) -> Attrs:
+        names = ("stride", "padding", "dilation", "groups", "relu")
+        return {name: getattr(self, name) for name in names}
+
+    def tensors(self, rng: np.random.Generator) -> Tensors:
+        span = self.dilation * (self.kernel - 1) + 1
+        out = [(size + 2 * self.padding - span) // self.stride + 1 for size in self.hw]
+        tensors = {
+            "x": rng.normal(0, 1, (self.n, self.c_in, *self.hw)),
+            "weight": _conv_weight(rng, self.c_out, self.c_in // self.groups, self.kernel),
+            **_norm(rng, self.c_out),
+        }
+        if self.residual:
+            tensors["residual"] = rng.normal(0, 1, (self.n, self.c_out, *out))
+        return tensors
+
+
+@dataclass(frozen=True)
+class SkConvCase:
+    why: str
+    n: int
+    c_in: int
+    hw: tuple[int, int]
+    c_out: int
+    kernel: tuple[int, ...] = (3, 3)
+    dilation: tuple[int, ...] = (1, 2)
+    stride: int = 1
+    groups: int = 1
+    split_input: bool = False
+    relu: bool = True
+    c_reduced: int = 8
+    op: str = "sk_conv"
+
+    def __str__(self) -> str:
+        return self.why.replace(" ", "-")
+
+    def attrs(self) -> Attrs:
+        attrs = {name: getattr(self, name) for name in ("stride", "groups", "split_input", "relu")}
+        # What keeps MindCV's output size.
+        padding = [d * (k - 1) // 2 for k, d in zip(self.kernel, self.dilation, strict=True)]
+        return {**attrs, "dilation": list(self.dilation), "padding": padding}
+
+    def tensors(self, rng: np.random.Generator) -> Tensors:
+        c_in = self.c_in // len(self.kernel) if self.split_input else self.c_in
+        branches = [
+            {"weight": _conv_weight(rng, self.c_out, c_in // self.groups, k), **_norm(rng, self.c_out)}
+            for k in self.kernel
+        ]
+        tensors = {name: [branch[name] for branch in branches] for name in branches[0]}
+        tensors["x"] = rng.normal(0, 1, (self.n, self.c_in, *self.hw))
+        if self.op == "selective_kernel":
+            tensors.update(_attention_weights(rng, self.c_out, len(self.kernel), self.c_reduced, "attn_"))
+        return tensors
+
+
+def _attention_weights(rng: np.random.Generator, c: int, branches: int, c_reduced: int, prefix: str) -> Tensors:
+    return {
+        "fc_reduce": rng.normal(0, c**-0.5, (c_reduced, c)),
+        **_norm(rng, c_reduced, prefix),
+        "fc_select": rng.normal(0, 2 * c_reduced**-0.5, (branches * c, c_reduced)),
+    }
+
+
+@dataclass(frozen=True)
+class AttentionCase:
+    why: str
+    n: int
+    c: int
+    hw: tuple[int, int]
+    branches: int = 2
+    c_reduced: int = 8
+    rank_4_weights: bool = False
+    op: str = "sk_attention"
+
+    def __str__(self) -> str:
+        return self.why.replace(" ", "-")
+
+    def attrs(self) -> Attrs:
+        return {}
+
+    def tensors(self, rng: np.random.Generator) -> Tensors:
+        # Images differ in mean, else the hidden layer's variance over the batch would be rounding noise.
+        u = rng.normal(0, 1, (self.n, self.branches, self.c, *self.hw)) + rng.normal(0, 1, (self.n, 1, self.c, 1, 1))
+        if self.op == "sk_select":
+            return {"u": u, "attention": rng.uniform(0, 1, (self.n, self.branches, self.c))}
+        weights = _attention_weights(rng, self.c, self.branches, self.c_reduced, "")
+        if self.rank_4_weights:
+            for name in ("fc_reduce", "fc_select"):
+                weights[name] = weights[name][..., None, None]
+        return {"u": u, **weights}
+
+
+CONV = [
+    ConvCase("one of everything", 1, 1, (1, 1), 1, kernel=1, padding=0),
+    ConvCase("resnet stem", 2, 3, (13, 13), 17, kernel=7, stride=2, padding=3),
+    ConvCase("pointwise with residual", 3, 17, (7, 7), 33, kernel=1, padding=0, residual=True),
+    ConvCase("pointwise without ReLU", 1, 33, (13, 1), 15, kernel=1, padding=0, relu=False),
+    ConvCase("strided pointwise shortcut", 2, 15, (7, 7), 33, kernel=1, stride=2, padding=0, relu=False),
+    ConvCase("stride larger than the kernel", 1, 7, (13, 13), 7, kernel=1, stride=3, padding=0),
+    ConvCase("dense 3x3 with odd channels", 1, 15, (7, 13), 17, residual=True),
+    ConvCase("dense 3x3 over vector tails", 2, 7, (3, 35), 5),
+    ConvCase("dense 3x3 without padding down to one value", 3, 7, (3, 3), 15, padding=0),
+    ConvCase("dense 3x3 strided even map", 2, 16, (8, 16), 16, stride=2, residual=True, relu=False),
+    ConvCase("5x5 stride 3", 1, 7, (13, 13), 15, kernel=5, stride=3, padding=2),
+    ConvCase("map of one row", 2, 4, (1, 13), 4),
+    ConvCase("map of one column", 2, 4, (13, 1), 4, stride=2),
+    ConvCase("map smaller than the kernel", 3, 3, (2, 2), 5, kernel=5, padding=2),
+    ConvCase("dilation larger than the map", 1, 7, (7, 7), 7, padding=20, dilation=20),
+    ConvCase("dilation far larger than the map", 1, 2, (3, 2), 2, padding=999, dilation=999),
+    ConvCase("padding beyond the kernel", 2, 3, (3, 2), 4, kernel=1, padding=2),
+    ConvCase("depthwise", 2, 17, (7, 13), 17, groups=17),
+    ConvCase("depthwise twice as wide", 1, 7, (13, 7), 14, groups=7, stride=2),
+    ConvCase("4 channels a group", 2, 32, (13, 13), 32, groups=8),
+    ConvCase("8 channels a group in 12 out", 1, 16, (7, 7), 24, groups=2, stride=2),
+    ConvCase("16 channels a group", 1, 32, (7, 7), 32, groups=2, residual=True),
+    ConvCase("32 channels a group", 1, 64, (7, 7), 64, groups=2),
+    ConvCase("many channels on a small map", 3, 130, (2, 3), 70),
+    ConvCase("rows of many vectors", 1, 3, (5, 70), 3, kernel=7, padding=3),
+]
+
+SK_CONV = [
+    SkConvCase("one of everything", 1, 1, (1, 1), 1, (1,), (1,)),
+    SkConvCase("paper unit 4 channels a group", 2, 32, (13, 13), 32, groups=8),
+    SkConvCase("paper unit 8 channels a group strided", 2, 32, (7, 13), 32, groups=4, stride=2),
+    SkConvCase("paper unit 16 channels a group", 1, 32, (7, 7), 32, groups=2),
+    SkConvCase("paper unit 32 channels a group", 3, 64, (7, 7), 64, groups=2),
+    SkConvCase("dense split as in skresnet18", 2, 16, (13, 13), 17, split_input=True),
+    SkConvCase("dense split strided", 1, 30, (7, 7), 33, split_input=True, stride=2),
+    SkConvCase("one branch", 3, 7, (3, 7), 15, (3,), (1,)),
+    SkConvCase("one split branch", 1, 7, (3, 7), 15, (3,), (1,), split_input=True),
+    SkConvCase("three branches", 2, 15, (7, 7), 17, (3, 3, 3), (1, 2, 3)),
+    SkConvCase("three split branches", 2, 21, (7, 7), 7, (3, 3, 3), (1, 2, 3), split_input=True),
+    SkConvCase("four branches of true size", 1, 16, (13, 7), 8, (1, 3, 5, 7), (1, 1, 1, 1), groups=4),
+    SkConvCase("four split branches strided by 3", 1, 16, (13, 13), 8, (3, 5, 3, 7), (1, 1, 3, 1), 3, 2, True),
+    SkConvCase("depthwise", 2, 17, (7, 7), 17, groups=17),
+    SkConvCase("dilation larger than the map", 1, 7, (3, 2), 7, (3, 3), (5, 40)),
+    SkConvCase("one value a map", 3, 33, (1, 1), 15),
+    SkConvCase("without ReLU", 1, 8, (7, 3), 8, groups=2, relu=False),
+    SkConvCase("rows over vector tails", 1, 8, (3, 35), 8, groups=2),
+]
+
+ATTENTION = [
+    AttentionCase("one of everything", 1, 1, (1, 1), 1, 1),
+    AttentionCase("paper unit", 3, 64, (7, 7), 2, 32),
+    AttentionCase("odd sizes", 3, 17, (3, 13), 3, 7),
+    AttentionCase("one image", 1, 33, (13, 7), 4, 15),
+    AttentionCase("convolution weights", 5, 15, (2, 2), 2, 9, rank_4_weights=True),
+    AttentionCase("many channels on one value", 7, 130, (1, 1), 2, 17),
+]
+
+
+def with_op(cases: list, op: str) -> list:
+    """The same shapes for another op."""
+    return [type(case)(**{**case.__dict__, "op": op}) for case in cases]
+
+
+SELECT = with_op(ATTENTION, "sk_select")
+# The batch is more than 2, where the hidden layer's statistics would make most gradients rounding noise.
+SELECTIVE_KERNEL = [type(case)(**{**case.__dict__, "op": "selective_kernel", "n": case.n + 2}) for case in SK_CONV]
+ALL = [*CONV, *SK_CONV, *ATTENTION, *SELECT, *SELECTIVE_KERNEL]
+# One or two a kind of op, for tests that take long.
+FEW = [
+    ConvCase("dense", 2, 3, (5, 4), 4, stride=2, residual=True),
+    ConvCase("grouped and dilated without ReLU", 2, 4, (5, 5), 6, groups=2, dilation=2, padding=2, relu=False),
+    SkConvCase("two grouped branches", 2, 4, (4, 5), 4, groups=2),
+    SkConvCase("three split branches", 2, 6, (5, 5), 3, (3, 5, 1), (1, 1, 1), stride=2, split_input=True),
+    AttentionCase("three branches", 4, 5, (3, 2), 3, 3),
+    AttentionCase("two branches", 3, 3, (2, 3), op="sk_select"),
+    SkConvCase("whole layer", 4, 4, (4, 3), 4, groups=2, c_reduced=3, op="selective_kernel"),
+    SkConvCase("whole split layer", 3, 4, (5, 5), 3, (3, 5), (1, 1), 2, 1, True, c_reduced=2, op="selective_kernel"),
+]
+
+
+def modes(cases: list) -> list:
+    """(case, training) parameters, each op in each mode that it has."""
+    return [
+        pytest.param(case, training, id=f"{case_id(case)}-{'training' if training else 'inference'}")
+        for case in cases
+        for training in OPS[case.op].modes
+    ]
+
+
+def case_id(case: Any) -> str:
+    return f"{case.op}-{case}"
+
+
+def map_tensors(function: Callable[[np.ndarray], Any], tensors: Tensors) -> Tensors:
+    """The function on every array, lists kept."""
+    return {
+        name: [function(item) for item in value] if isinstance(value, list) else function(value)
+        for name, value in tensors.items()
+    }
+
+
+def cast(tensors: Tensors, dtype: type) -> Tensors:
+    """Contiguous copies; also what to call before an op that updates its inputs."""
+    return map_tensors(lambda array: np.array(array, dtype, order="C"), tensors)
+
+
+def gradient_arguments(op: Op, tensors: Tensors, forward: Tensors, cotangent: np.ndarray, training: bool) -> Tensors:
+    """Arguments of the gradient op, besides the attributes."""
+    names = op.passed + (op.saved if training else ())
+    arguments = {op.cotangent: cotangent, **tensors, **{name: forward[name] for name in names}}
+    if op.name == "conv_bn_act":
+        arguments["residual"] = arguments.pop("residual", None) is not None
+    return arguments
+
+
+def mode(op: Op, training: bool) -> Attrs:
+    return {"training": training} if op.has_modes else {}
+
+
+@dataclass(frozen=True)
+class Example:
+    """One case with its tensors (float64 values that float32 holds) and a gradient of its output."""
+
+    case: Any
+    tensors: Tensors
+    cotangent: np.ndarray = field(repr=False)
+
+    @property
+    def op(self) -> Op:
+        return OPS[self.case.op]
+
+
+def make_example(case: Any, native: ModuleType, training: bool, seed: int = 0, margin: float = 3e-6) -> Example:
+    """Random tensors for a case.
+
+    Redrawn while an activation lies so near to zero that rounding could close or open a ReLU: there the true gradient
+    jumps, and no tolerance would tell a right kernel from a wrong one.
+    """
+    op = OPS[case.op]
+    for attempt in range(100):
+        rng = np.random.default_rng([seed, attempt])
+        tensors = cast(cast(case.tensors(rng), np.float32), np.float64)
+        attrs = {**case.attrs(), **mode(op, training)}
+        forward = getattr(native, op.name)(**cast(tensors, np.float64), **attrs, backend="reference")
+        if _least_activation(case, native, tensors, forward, training) > margin:
+            cotangent = rng.normal(0, 1, forward[op.output].shape).astype(np.float32).astype(np.float64)
+            return Example(case, tensors, cotangent)
+    raise AssertionError(f"{case}: no well-conditioned tensors in 100 draws")
+
+
+def _least_activation(case: Any, native: ModuleType, tensors: Tensors, forward: Tensors, training: bool) -> float:
+    """The smallest absolute value that a ReLU of this op sees, relative to the largest."""
+    seen = []
+    if case.op in ("conv_bn_act", "sk_conv", "selective_kernel") and case.attrs()["relu"]:
+        name = "conv_bn_act" if case.op == "conv_bn_act" else "sk_conv"
+        wanted = ("x", "weight", "gamma", "beta", "moving_mean", "moving_variance", "residual")
+        inputs = cast({key: tensors[key] for key in wanted if key in tensors}, np.float64)
+        attrs = {**case.attrs(), "relu": False, "training": training}
+        linear = getattr(native, name)(**inputs, **attrs, backend="reference")
+        seen.append(linear[OPS[name].output])
+    if case.op in ("sk_attention", "selective_kernel") and training:
+        prefix = "" if case.op == "sk_attention" else "attn_"
+        hidden = (forward["hidden"] - forward[prefix + "mean"]) * forward[prefix + "inv_std"]
+        seen.append(hidden * tensors[prefix + "gamma"] + tensors[prefix + "beta"])
+    ratios = [np.abs(v).min() / np.abs(v).max() for v in seen if v.size]
+    return min(ratios, default=1.0)
+
+
+def error(got: np.ndarray, expected: np.ndarray, floor: float = 0.0) -> float:
+    """Largest difference relative to the largest value. NaN on one side only counts as infinite."""
+    assert got.shape == expected.shape, f"shape {got.shape}, expected {expected.shape}"
+    if got.size == 0:
+        return 0.0
+    difference = np.abs(got.astype(np.float64) - expected).max()
+    if np.isnan(difference):
+        return np.inf
+    return float(difference / max(np.abs(expected).max(), floor, np.finfo(np.float64).tiny))
+
+
+def flat(result: Tensors) -> dict[str, np.ndarray]:
+    """Every array under one name; those of a list under name[i]."""
+    arrays = {}
+    for name, value in result.items():
+        if isinstance(value, list):
+            arrays.update({f"{name}[{i}]": item for i, item in enumerate(value)})
+        else:
+            arrays[name] = value
+    return arrays

@@ -32,7 +32,8 @@ class CMakeBuild(build_ext):
         (extension,) = self.extensions
         # The source folder for an editable install, the folder that becomes the wheel otherwise.
         package_dir = Path(self.get_ext_fullpath(extension.name)).resolve().parent
-        build_dir = Path(self.build_temp).resolve() / "cmake"
+        # Not self.build_temp, which an editable install throws away: the next build starts from these objects.
+        build_dir = ROOT / "build" / f"cmake-{sys.implementation.cache_tag}"
         stage = build_dir / "stage"
         shutil.rmtree(stage, ignore_errors=True)
 

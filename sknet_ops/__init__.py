@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fused selective-kernel (SKNet) operators and layers for MindSpore."""
+
+from sknet_ops import functional
+from sknet_ops.backends import active_backend, available_backends
+from sknet_ops.binary import active_isa, num_threads, set_num_threads
+
+__all__ = [
+    "active_backend",
+    "active_isa",
+    "available_backends",
+    "functional",
+    "num_threads",
+    "set_num_threads",
+]

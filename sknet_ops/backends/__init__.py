@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Choosing what runs the ops.
+
+Each backend is one file with a name, a line about itself and one predicate, ``why_not()``: None if it can run here,
+else the reason. The chooser takes the one that SKNET_OPS_BACKEND names (``cpu`` if unset) and falls back to none.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from dataclasses import dataclass
+from types import ModuleType
+
+from sknet_ops.backends import akg, ascend, cpu, cuda, reference
+
+_BACKENDS: tuple[ModuleType, ...] = (cpu, reference, ascend, akg, cuda)
+_log = logging.getLogger("sknet_ops")
+
+
+class BackendUnavailableError(RuntimeError):
+    """The backend that was asked for cannot run here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One line of :func:`available_backends`: ``reason`` is None exactly if it is available."""
+
+    name: str
+    about: str
+    reason: str | None
+
+    @property
+    def available(self) -> bool:
+        return self.reason is None
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.about}" + ("" if self.available else f" (not available: {self.reason})")
+
+
+def available_backends() -> tuple[Backend, ...]:
+    """Every backend, with the reason for each that cannot run here."""
+    return tuple(Backend(module.NAME, module.ABOUT, module.why_not()) for module in _BACKENDS)
+
+
+def active_backend() -> str:
+    """Name of the backend that runs the next op: SKNET_OPS_BACKEND, or ``cpu``.
+
+    Raises:
+        ValueError: If SKNET_OPS_BACKEND names no backend.
+        BackendUnavailableError: If it cannot run here.
+    """
+    name = os.environ.get("SKNET_OPS_BACKEND") or cpu.NAME
+    for module in _BACKENDS:
+        if name == module.NAME:
+            reason = module.why_not()
+            if reason is not None:
+                raise BackendUnavailableError(f"backend {name} cannot run here: {reason}")
+            return name
+    names = ", ".join(module.NAME for module in _BACKENDS)
+    raise ValueError(f"SKNET_OPS_BACKEND: got {name!r}, expected one of {names}")
+
+
+def log_choice(op: str, attrs: str) -> None:
+    """Notes once per primitive what will run it; on stderr if SKNET_OPS_VERBOSE=1."""
+    backend = active_backend()
+    detail = f", {cpu.isa()}" if backend == cpu.NAME else ""
+    asked = "SKNET_OPS_BACKEND" if os.environ.get("SKNET_OPS_BACKEND") else "the default"
+    message = f"{op}({attrs}): backend {backend}{detail}, by {asked}"
+    _log.info(message)
+    if os.environ.get("SKNET_OPS_VERBOSE") == "1":
+        print(f"sknet_ops: {message}", file=sys.stderr)

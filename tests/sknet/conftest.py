@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of the sknet tests."""
+import os
+import sys
+from pathlib import Path
+from typing import Callable, Dict, Tuple
+
+import numpy as np
+import pytest
+
+_REPO = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(_REPO / "python"))
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    """Folder of the outside results; the test is skipped where a clone comes without it."""
+    path = Path(os.environ.get("SKNET_OPS_SHARED", _REPO.parent / "shared")) / "golden"
+    if not path.is_dir():
+        pytest.skip(f"no golden results at {path}; SKNET_OPS_SHARED names the folder that holds golden/")
+    return path
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Writes random images: image_folder(splits={"train": 6, "val": 3}, classes=("a", "b"), size=(24, 20))."""
+    from PIL import Image
+
+    def write(splits: Dict[str, int], classes: Tuple[str, ...] = ("a", "b"), size: Tuple[int, int] = (24, 20),
+              mode: str = "RGB", suffix: str = ".png", seed: int = 0) -> Path:
+        rng = np.random.default_rng(seed)
+        root = tmp_path / f"images_{mode}_{seed}"
+        for split, count in splits.items():
+            for label, name in enumerate(classes):
+                folder = root / split / name
+                folder.mkdir(parents=True)
+                for i in range(count):
+                    # Brightness tells the class, so that a few steps can learn it.
+                    level = 40 + 150 * label // max(1, len(classes) - 1)
+                    pixels = np.clip(rng.normal(level, 20, (*size, 3)), 0, 255).astype(np.uint8)
+                    Image.fromarray(pixels).convert(mode).save(folder / f"{i:03d}{suffix}")
+        return root
+
+    return write

@@ -7,7 +7,7 @@ names (lists for one a branch); attributes are a dict of the keyword arguments.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -365,3 +365,35 @@ def flat(result: Tensors) -> dict[str, np.ndarray]:
         else:
             arrays[name] = value
     return arrays
+
+
+def both_passes(module: Any, example: Example, training: bool, dtype: type, **backend: str) -> tuple[Tensors, Tensors]:
+    """Forward outputs with the moving statistics as they then are, and all gradients. Asserts that inputs stay."""
+    op = example.op
+    attrs = {**example.case.attrs(), **mode(op, training)}
+    tensors = cast(example.tensors, dtype)
+    forward = getattr(module, op.name)(**tensors, **attrs, **backend)
+    moving = {name: value for name, value in tensors.items() if "moving" in name}
+    _assert_equal(tensors, example.tensors, except_for=moving if training else ())
+
+    before = cast({**forward, **moving}, dtype)
+    arguments = gradient_arguments(op, tensors, forward, example.cotangent.astype(dtype), training)
+    gradients = getattr(module, op.name + "_grad")(**arguments, **attrs, **backend)
+    _assert_equal(tensors, example.tensors, except_for=moving if training else ())
+    _assert_equal({**forward, **moving}, before)
+    return flat(before), flat(gradients)
+
+
+def _assert_equal(got: Tensors, expected: Tensors, except_for: Collection[str] = ()) -> None:
+    got, expected = ({n: a for n, a in t.items() if n not in except_for} for t in (got, expected))
+    expected = flat(expected)
+    changed = [name for name, array in flat(got).items() if not np.array_equal(array, expected[name], equal_nan=True)]
+    assert not changed, f"the op changed its inputs {changed}"
+
+
+def assert_close(got: Tensors, expected: Tensors, tolerance: float, floor: float = 0.0) -> None:
+    """Every array of `got` against its namesake; the message lists the errors that are too large."""
+    assert set(got) == set(expected)
+    errors = {name: error(got[name], expected[name], floor) for name in expected}
+    wrong = {name: value for name, value in errors.items() if not value <= tolerance}
+    assert not wrong, f"relative errors above {tolerance}: {wrong}"

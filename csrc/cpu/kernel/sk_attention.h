@@ -166,9 +166,10 @@ static void attention_backward(const SkAttentionParams& p, const float* dattenti
     }
     dbeta[j] = static_cast<float>(g_sum);
     dgamma[j] = static_cast<float>(gx_sum);
-    const double count = static_cast<double>(max_of(1, p.n)), training = p.norm.training ? 1.0 : 0.0;
     for (int64_t n = 0; n < p.n; ++n) {
-      const double g = static_cast<double>(dhidden[n * r + j]) - training * (g_sum + xhat(n) * gx_sum) / count;
+      double g = static_cast<double>(dhidden[n * r + j]);
+      // Not a product with 0 or 1: NaN of one image would reach the others.
+      if (p.norm.training) g -= (g_sum + xhat(n) * gx_sum) / static_cast<double>(p.n);
       dhidden[n * r + j] = static_cast<float>(static_cast<double>(a.scale) * g);
     }
   }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Plain structs that describe one call of one op. No framework types, no std types: they cross every ABI.
 //
 // Layouts (row-major, contiguous):

@@ -80,6 +80,10 @@ class ConvBnAct(nn.Cell):
         object.__setattr__(self, "norm_holder", norm)
 
     def construct(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        return self.run(x, residual, self.relu)
+
+    def run(self, x: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
+        """The op on the held parameters, with or without ReLU."""
         norm = self.norm_holder
         return functional.conv_bn_act(
             x,
@@ -93,7 +97,7 @@ class ConvBnAct(nn.Cell):
             padding=self.padding,
             dilation=self.dilation,
             groups=self.groups,
-            relu=self.relu,
+            relu=relu,
             training=uses_batch_statistics(norm),
             eps=self.eps,
             momentum=self.momentum,

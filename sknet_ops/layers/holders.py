@@ -76,15 +76,20 @@ def is_relu(activation: object) -> bool:
     return True
 
 
+def refuse_hooks(cell: nn.Cell) -> None:
+    """Raises UnsupportedCellError if somebody registered a hook on the cell: a fused op would not call it."""
+    for hooks in ("_forward_pre_hook", "_forward_hook", "_backward_pre_hook", "_backward_hook"):
+        if getattr(cell, hooks, None):
+            raise UnsupportedCellError(f"{describe(cell)} has a hook, which a fused op could not call")
+
+
 def _plain(cell: object, cls: type[nn.Cell], name: str) -> None:
     """`cell` computes what `cls` computes, in float32 and with nobody listening in."""
     if not isinstance(cell, cls) or type(cell).construct is not cls.construct:
         raise UnsupportedCellError(f"{describe(cell)}, expected {name} or a subclass that keeps its construct")
     if any(getattr(cell, flag, False) for flag in ("fp16", "bf16")):
         raise UnsupportedCellError(f"{describe(cell)} set to a half precision by to_float, expected float32")
-    for hooks in ("_forward_pre_hook", "_forward_hook", "_backward_pre_hook", "_backward_hook"):
-        if getattr(cell, hooks, None):
-            raise UnsupportedCellError(f"{describe(cell)} has a hook, which a fused op could not call")
+    refuse_hooks(cell)
 
 
 def _square(name: str, value: int | tuple[int, ...]) -> int:

@@ -3,7 +3,7 @@
 from typing import Any, Dict, NamedTuple, Optional
 
 from mindspore import Tensor, nn
-from sknet_ops.layers import ConvBnAct, ConvBnActOp, SelectiveKernel
+from sknet_ops.layers import ConvBnAct, SelectiveKernel
 
 
 def conv_bn_act(in_channels: int, out_channels: int, kernel: int, stride: int = 1, relu: bool = False) -> ConvBnAct:
@@ -75,10 +75,3 @@ class SKBottleneck(ResidualBlock):
 
     def construct(self, x: Tensor) -> Tensor:
         return self.conv3(self.conv2(self.conv1(x)), self.identity(x))
-
-
-def fused_op(conv: nn.Conv2d, norm: nn.BatchNorm2d, relu: bool) -> ConvBnActOp:
-    """The parameterless op that does what `conv`, `norm` and ReLU do in turn."""
-    # MindSpore's norm keeps 1 - momentum as its attribute: the weight of the new batch, which the op takes.
-    return ConvBnActOp(stride=conv.stride[0], padding=conv.kernel_size[0] // 2, dilation=1, groups=1,
-                       eps=norm.eps, momentum=norm.momentum, relu=relu)

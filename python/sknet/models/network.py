@@ -2,8 +2,9 @@
 """The network that a ModelSpec describes. Every convolution in it runs through sknet_ops."""
 import mindspore.common.initializer as init
 from mindspore import Tensor, nn, ops
+from sknet_ops.layers import ConvBnAct
 
-from sknet.models.blocks import SKBasicBlock, SKBottleneck, conv_bn_act, fused_op, make_shortcut
+from sknet.models.blocks import SKBasicBlock, SKBottleneck, conv_bn_act, make_shortcut
 from sknet.models.catalog import ModelSpec
 
 
@@ -30,7 +31,8 @@ class SKNet(nn.Cell):
             kernel, stride = (7, 2) if spec.stem == "conv7" else (3, 1)
             self.conv1 = nn.Conv2d(in_channels, channels, kernel, stride, pad_mode="pad", padding=kernel // 2)
             self.bn1 = nn.BatchNorm2d(channels)
-            self.stem = fused_op(self.conv1, self.bn1, relu=True)
+            # One op over the two cells, which stay children here and keep MindCV's names.
+            self.stem = ConvBnAct.over(self.conv1, self.bn1, nn.ReLU())
         if spec.pool == "same":
             self.max_pool = nn.MaxPool2d(3, 2, pad_mode="same")
         elif spec.pool == "centred":
@@ -66,11 +68,7 @@ class SKNet(nn.Cell):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Feature map before pooling, (n, num_features, h', w')."""
-        if self.deep_stem:
-            x = self.conv1(x)
-        else:
-            x = self.stem(x, self.conv1.weight, self.bn1.gamma, self.bn1.beta, self.bn1.moving_mean,
-                          self.bn1.moving_variance)
+        x = self.conv1(x) if self.deep_stem else self.stem(x)
         x = self.max_pool(x)
         for stage in self.stages:
             x = getattr(self, stage)(x)

@@ -51,7 +51,9 @@ def _find_native() -> Path:
     else:
         package = importlib.util.find_spec("sknet_ops")
         folders = list(package.submodule_search_locations or ()) if package else []
-    name = f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"  # an editable install for another Python may lie beside it
+    name = (
+        f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"  # an editable install for another Python may lie beside it
+    )
     found = [Path(folder, name) for folder in folders if Path(folder, name).is_file()]
     if not found and not HAS_PYTHON_HEADERS:
         pytest.skip("no sknet_ops._native: this Python has no Python.h to build it with (python3-dev)")

@@ -60,6 +60,14 @@ def _norm(rng: np.random.Generator, channels: int, prefix: str = "") -> Tensors:
     }
 
 
+def _images(rng: np.random.Generator, n: int, c: int, h: int, w: int) -> np.ndarray:
+    """Images that differ in their means too.
+
+    Else, over large maps, a batch's pooled vectors would be nearly equal and the hidden layer's statistics rounding noise.
+    """
+    return rng.normal(0, 1, (n, c, h, w)) + rng.normal(0, 1, (n, c, 1, 1))
+
+
 def _conv_weight(rng: np.random.Generator, c_out: int, c_in_per_group: int, kernel: int) -> np.ndarray:
     shape = (c_out, c_in_per_group, kernel, kernel)
     return rng.normal(0, (c_in_per_group * kernel**2) ** -0.5, shape)
@@ -133,7 +141,7 @@ class SkConvCase:
             for k in self.kernel
         ]
         tensors = {name: [branch[name] for branch in branches] for name in branches[0]}
-        tensors["x"] = rng.normal(0, 1, (self.n, self.c_in, *self.hw))
+        tensors["x"] = _images(rng, self.n, self.c_in, *self.hw)
         if self.op == "selective_kernel":
             tensors.update(_attention_weights(rng, self.c_out, len(self.kernel), self.c_reduced, "attn_"))
         return tensors
@@ -165,8 +173,8 @@ class AttentionCase:
         return {}
 
     def tensors(self, rng: np.random.Generator) -> Tensors:
-        # Images differ in mean, else the hidden layer's variance over the batch would be rounding noise.
-        u = rng.normal(0, 1, (self.n, self.branches, self.c, *self.hw)) + rng.normal(0, 1, (self.n, 1, self.c, 1, 1))
+        u = _images(rng, self.n, self.branches * self.c, *self.hw)
+        u = u.reshape(self.n, self.branches, self.c, *self.hw)
         if self.op == "sk_select":
             return {"u": u, "attention": rng.uniform(0, 1, (self.n, self.branches, self.c))}
         weights = _attention_weights(rng, self.c, self.branches, self.c_reduced, "")

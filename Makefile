@@ -48,6 +48,7 @@ test: $(VENV)/.built $(VENV)/.installed-dev
 
 lint: $(VENV)/.installed-dev
 	$(bin)/ruff check .
+	$(bin)/ruff format --check .
 	$(bin)/clang-format --dry-run --Werror $(cxx_sources)
 
 wheel: $(VENV)/.installed

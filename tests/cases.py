@@ -63,7 +63,7 @@ def _norm(rng: np.random.Generator, channels: int, prefix: str = "") -> Tensors:
 def _images(rng: np.random.Generator, n: int, c: int, h: int, w: int) -> np.ndarray:
     """Images that differ in their means too.
 
-    Else, over large maps, a batch's pooled vectors would be nearly equal and the hidden layer's statistics rounding noise.
+    Else, over large maps, a batch's pooled vectors would be nearly equal, and the hidden layer's statistics noise.
     """
     return rng.normal(0, 1, (n, c, h, w)) + rng.normal(0, 1, (n, c, 1, 1))
 

@@ -4,9 +4,8 @@
 // The gradient by the outputs is not a tensor: produce(m, n, c, plane) computes one plane of it where it is needed.
 
 // One finished run of rows of one phase of dx.
-static inline void store_dx(const float* from, int64_t pitch, int64_t rows, int64_t width, int64_t row,
-                            int64_t stride, int64_t phase_row, int64_t phase_col, int64_t dx_width, bool add,
-                            float* dx) {
+static inline void store_dx(const float* from, int64_t pitch, int64_t rows, int64_t width, int64_t row, int64_t stride,
+                            int64_t phase_row, int64_t phase_col, int64_t dx_width, bool add, float* dx) {
   if (stride == 1 && !add) {
     unpad_rows(from, pitch, rows, width, dx + row * dx_width);
     return;
@@ -27,12 +26,14 @@ static inline void store_dx(const float* from, int64_t pitch, int64_t rows, int6
 }
 
 static inline void weight_run_block(int64_t size, int pairs, const float* dz, int64_t dz_channel, int64_t dz_image,
-                                    const float* const* x, int64_t x_image, int64_t images, int64_t vectors,
-                                    float* dw, int64_t dw_stride, const int64_t* dw_index) {
+                                    const float* const* x, int64_t x_image, int64_t images, int64_t vectors, float* dw,
+                                    int64_t dw_stride, const int64_t* dw_index) {
   switch (size) {
     case 4: weight_run<4>(pairs, dz, dz_channel, dz_image, x, x_image, images, vectors, dw, dw_stride, dw_index); break;
     case 2: weight_run<2>(pairs, dz, dz_channel, dz_image, x, x_image, images, vectors, dw, dw_stride, dw_index); break;
-    default: weight_run<1>(pairs, dz, dz_channel, dz_image, x, x_image, images, vectors, dw, dw_stride, dw_index); break;
+    default:
+      weight_run<1>(pairs, dz, dz_channel, dz_image, x, x_image, images, vectors, dw, dw_stride, dw_index);
+      break;
   }
 }
 
@@ -123,8 +124,8 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
       const TapSet& taps = back[m].phase[f];
       tap_rows(taps, layout.pitch, dz, layout.channel, group_out, w, b.size, local_scratch(Local::kTile, worker),
                [&](int64_t i, int64_t row, int64_t rows, int64_t pitch, const float* from) {
-                 store_dx(from, pitch, rows, taps.w_out, row, shape.stride, f / shape.stride, f % shape.stride,
-                          shape.w, add, to + i * hw_in);
+                 store_dx(from, pitch, rows, taps.w_out, row, shape.stride, f / shape.stride, f % shape.stride, shape.w,
+                          add, to + i * hw_in);
                });
       w += group_out * taps.count * b.size;
     }
@@ -184,8 +185,7 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
     dz_image += shape.c_out * back[m].layout.channel;
   }
   const int64_t flat_image = set.branches * shape.c_out * flat, x_image = channels * (x_direct ? hw_in : in.channel);
-  const int64_t chunk =
-      max_of(1, min_of(shape.n, kChunkFloats / max_of(dz_image, max_of(flat_image, x_image))));
+  const int64_t chunk = max_of(1, min_of(shape.n, kChunkFloats / max_of(dz_image, max_of(flat_image, x_image))));
   float* dz = shared_scratch(Shared::kPlanes, chunk * dz_image);
   float* spread = shared_scratch(Shared::kPlanesB, chunk * flat_image);
   float* padded = x_direct ? nullptr : shared_scratch(Shared::kPlanesC, chunk * x_image);
@@ -232,8 +232,8 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
           const ChannelBlock b = weight_block_at(end, co);
           const int64_t c = group * group_out + co;
           weight_pairs(plan.taps[m], k2, k, min_of(pairs, k + range), planes + set.first_in(m, group) * channel,
-                       channel, x_image, spread + (m * shape.c_out + c) * flat, flat, flat_image, now, vectors,
-                       b.size, dweight[m] + c * per_channel, per_channel);
+                       channel, x_image, spread + (m * shape.c_out + c) * flat, flat, flat_image, now, vectors, b.size,
+                       dweight[m] + c * per_channel, per_channel);
           co += b.size;
         }
       });

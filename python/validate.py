@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """python validate.py -c configs/sknet/RECIPE.yaml --data_dir DIR --ckpt_path FILE: the same as `sknet validate`."""
+
 import sys
 
 from sknet.cli import main

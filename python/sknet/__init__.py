@@ -3,6 +3,7 @@
 
 ``import sknet`` is cheap; MindSpore is loaded on first use of a name below.
 """
+
 from typing import Any
 
 __version__ = "0.1.0"

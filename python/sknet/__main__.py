@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """python -m sknet"""
+
 import sys
 
 from sknet.cli import main

@@ -4,6 +4,7 @@
 Convolutions, dense layers and the weighted sum of the branches are counted; norms, activations and pooling are not.
 Counted so, sknet50 and sknet101 have the 4.47 and 8.46 G that the paper gives.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -46,38 +47,46 @@ def _selective(name: str, c_in: int, c_out: int, size: tuple[int, int], groups: 
     hidden = _divisible(c_out * sk.get("rd_ratio", 1 / 16), sk.get("rd_divisor", 8))
     dense = c_out * hidden + hidden * 2 * c_out
     kind = "selective kernel, 2 branches" + (f", {groups} groups" if groups > 1 else "")
-    return Layer(name, kind, (c_out, *size), conv + 4 * c_out + dense + 2 * hidden, (conv + 2 * c_out) * size[0] * size[1] + dense)
+    params = conv + 4 * c_out + dense + 2 * hidden
+    return Layer(name, kind, (c_out, *size), params, (conv + 2 * c_out) * size[0] * size[1] + dense)
 
 
-def count_layers(spec: ModelSpec, size: tuple[int, int] = (224, 224), num_classes: int = 1000,
-                 in_channels: int = 3) -> list[Layer]:
+def count_layers(
+    spec: ModelSpec, size: tuple[int, int] = (224, 224), num_classes: int = 1000, in_channels: int = 3
+) -> list[Layer]:
     """All layers of a model, for images of size (height, width)."""
     channels = 64 if spec.stem in ("conv7", "deep") else spec.widths[0]
     if spec.stem != "conv3":
         size = _strided(size[0], 2), _strided(size[1], 2)
     if spec.stem == "deep":
-        layers = [_conv("conv1.0", in_channels, channels // 2, 3, size),
-                  _conv("conv1.1", channels // 2, channels // 2, 3, size),
-                  _conv("conv1.2", channels // 2, channels, 3, size)]
+        layers = [
+            _conv("conv1.0", in_channels, channels // 2, 3, size),
+            _conv("conv1.1", channels // 2, channels // 2, 3, size),
+            _conv("conv1.2", channels // 2, channels, 3, size),
+        ]
     else:
         layers = [_conv("conv1", in_channels, channels, 7 if spec.stem == "conv7" else 3, size)]
     if spec.pool != "none":
         size = _strided(size[0], 2), _strided(size[1], 2)
         layers.append(Layer("max_pool", "max pooling 3x3", (channels, *size), 0, 0))
 
-    for i, (width, count) in enumerate(zip(spec.widths, spec.layers)):
+    for i, (width, count) in enumerate(zip(spec.widths, spec.layers, strict=True)):
         for j in range(count):
             stride = 2 if i > 0 and j == 0 else 1
             full, size = size, (_strided(size[0], stride), _strided(size[1], stride))
             name, out = f"layer{i + 1}.{j}", width * spec.expansion
             if spec.block == "basic":
-                layers += [_selective(f"{name}.conv1", channels, width, size, 1, spec.sk),
-                           _conv(f"{name}.conv2", width, out, 3, size)]
+                layers += [
+                    _selective(f"{name}.conv1", channels, width, size, 1, spec.sk),
+                    _conv(f"{name}.conv2", width, out, 3, size),
+                ]
             else:
                 inner = int(width * (spec.base_width / 64)) * spec.groups
-                layers += [_conv(f"{name}.conv1", channels, inner, 1, full),
-                           _selective(f"{name}.conv2", inner, inner, size, spec.groups, spec.sk),
-                           _conv(f"{name}.conv3", inner, out, 1, size)]
+                layers += [
+                    _conv(f"{name}.conv1", channels, inner, 1, full),
+                    _selective(f"{name}.conv2", inner, inner, size, spec.groups, spec.sk),
+                    _conv(f"{name}.conv3", inner, out, 1, size),
+                ]
             if stride != 1 or channels != out:
                 layers.append(_conv(f"{name}.down_sample", channels, out, 1, size))
             channels = out

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures of the sknet tests."""
-import os
+
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, Dict, Tuple
 
 import numpy as np
 import pytest
@@ -13,11 +13,11 @@ sys.path.insert(0, str(_REPO / "python"))
 
 
 @pytest.fixture(scope="session")
-def golden_dir() -> Path:
-    """Folder of the outside results; the test is skipped where a clone comes without it."""
-    path = Path(os.environ.get("SKNET_OPS_SHARED", _REPO.parent / "shared")) / "golden"
+def golden_dir(shared_dir: Path) -> Path:
+    """Folder of timm's results; skips where a clone comes without it."""
+    path = shared_dir / "golden"
     if not path.is_dir():
-        pytest.skip(f"no golden results at {path}; SKNET_OPS_SHARED names the folder that holds golden/")
+        pytest.skip(f"no folder {path}")
     return path
 
 
@@ -26,8 +26,14 @@ def image_folder(tmp_path: Path) -> Callable[..., Path]:
     """Writes random images: image_folder(splits={"train": 6, "val": 3}, classes=("a", "b"), size=(24, 20))."""
     from PIL import Image
 
-    def write(splits: Dict[str, int], classes: Tuple[str, ...] = ("a", "b"), size: Tuple[int, int] = (24, 20),
-              mode: str = "RGB", suffix: str = ".png", seed: int = 0) -> Path:
+    def write(
+        splits: dict[str, int],
+        classes: tuple[str, ...] = ("a", "b"),
+        size: tuple[int, int] = (24, 20),
+        mode: str = "RGB",
+        suffix: str = ".png",
+        seed: int = 0,
+    ) -> Path:
         rng = np.random.default_rng(seed)
         root = tmp_path / f"images_{mode}_{seed}"
         for split, count in splits.items():

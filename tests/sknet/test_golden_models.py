@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole models against timm's float64 results, weights loaded under timm's names."""
+
 import json
 import zlib
 from pathlib import Path
-from typing import Dict, Tuple
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def relative(a, b) -> float:
     return float(np.abs(a - b).max() / np.abs(b).max())
 
 
-def timm_weights(shapes: Dict[str, list], seed: int) -> Dict[str, np.ndarray]:
+def timm_weights(shapes: dict[str, list], seed: int) -> dict[str, np.ndarray]:
     """The weights of the golden results, from their README's recipe."""
     arrays = {}
     for name, shape in shapes.items():
@@ -44,11 +44,13 @@ def timm_weights(shapes: Dict[str, list], seed: int) -> Dict[str, np.ndarray]:
     return arrays
 
 
-def nudged(weights: Dict[str, np.ndarray], seed: int) -> Dict[str, np.ndarray]:
+def nudged(weights: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
     """Every weight moved by about half a unit in its last place, either way."""
     rng = np.random.default_rng(seed)
-    return {n: w if w.dtype == np.int64 else (w * (1 + ULP * rng.standard_normal(w.shape))).astype(w.dtype)
-            for n, w in weights.items()}
+    return {
+        n: w if w.dtype == np.int64 else (w * (1 + ULP * rng.standard_normal(w.shape))).astype(w.dtype)
+        for n, w in weights.items()
+    }
 
 
 def gradients_of(net):
@@ -77,7 +79,6 @@ def gradients_of(net):
 def test_golden_model(name: str, golden_dir: Path) -> None:
     import mindspore as ms
     from mindspore import Tensor
-
     from sknet import create_model, load_weights
     from sknet.weights.naming import to_native
 
@@ -101,14 +102,16 @@ def test_golden_model(name: str, golden_dir: Path) -> None:
     params = net.trainable_params()
     step = gradients_of(net)
 
-    def train_step(weights: Dict[str, np.ndarray]) -> Tuple[np.ndarray, float, np.ndarray]:
+    def train_step(weights: dict[str, np.ndarray]) -> tuple[np.ndarray, float, np.ndarray]:
         load_weights(net, weights)
         (loss, logits), grads = step(x, target)
         norms = [np.linalg.norm(g.asnumpy().astype(np.float64)) for g in grads]
         return logits.asnumpy(), float(loss.asnumpy()), np.array(norms)
 
-    wanted = {to_native(str(n), weights[str(n)].ndim, net.deep_stem): float(v)
-              for n, v in zip(golden["grad_names"], golden["grad_norms"])}
+    wanted = {
+        to_native(str(n), weights[str(n)].ndim, net.deep_stem): float(v)
+        for n, v in zip(golden["grad_names"], golden["grad_norms"], strict=True)
+    }
     assert sorted(wanted) == sorted(p.name for p in params)
     want = golden["train_logits"], float(golden["loss"]), np.array([wanted[p.name] for p in params])
     got = train_step(weights)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What each command does. MindSpore is imported only after the options have been read."""
+
 from __future__ import annotations
 
 import gc

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """sknet info: the models, or one model's parameters, multiply-accumulates and layers."""
+
 from __future__ import annotations
 
 import argparse
@@ -13,8 +14,10 @@ def _list_models(size: int) -> None:
     for name in list_models():
         spec = get_spec(name)
         layers = count_layers(spec, (size, size))
-        print(f"{name:<24}{spec.origin:<12}{sum(layer.params for layer in layers):>12,}"
-              f"{sum(layer.macs for layer in layers) / 1e9:>16.3f}")
+        print(
+            f"{name:<24}{spec.origin:<12}{sum(layer.params for layer in layers):>12,}"
+            f"{sum(layer.macs for layer in layers) / 1e9:>16.3f}"
+        )
 
 
 def _describe(name: str, size: int, num_classes: int, in_channels: int) -> None:

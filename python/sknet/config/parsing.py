@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """From YAML and command line to a Config: defaults, then the file, then the options, which win."""
+
 from __future__ import annotations
 
 import argparse
@@ -125,8 +126,12 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser(prog: str, description: str) -> argparse.ArgumentParser:
     """All options, in MindCV's groups, and -c."""
-    parser = _Parser(prog=prog, description=description, allow_abbrev=False,
-                     formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=30, width=110))
+    parser = _Parser(
+        prog=prog,
+        description=description,
+        allow_abbrev=False,
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=30, width=110),
+    )
     parser.add_argument("-c", "--config", default=None, metavar="FILE", help="YAML recipe; options win over it")
     groups: dict[str, Any] = {}
     for name, field in _FIELDS.items():
@@ -139,8 +144,13 @@ def build_parser(prog: str, description: str) -> argparse.ArgumentParser:
             extra = {"nargs": "?", "const": "True"}
         metavar = "True|False" if kind == "bool" else ("X" if kind.startswith("tuple") else kind.upper())
         choices = f" ({', '.join(map(str, meta['choices']))})" if meta["choices"] else ""
-        group.add_argument(f"--{name}", default=argparse.SUPPRESS, metavar=metavar,
-                           help=f"{meta['help']}{choices} [{field.default}]", **extra)
+        group.add_argument(
+            f"--{name}",
+            default=argparse.SUPPRESS,
+            metavar=metavar,
+            help=f"{meta['help']}{choices} [{field.default}]",
+            **extra,
+        )
     return parser
 
 

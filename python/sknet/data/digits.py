@@ -5,6 +5,7 @@
 
 Source: UCI ML hand-written digits, the test set of E. Alpaydin and C. Kaynak, bundled with scikit-learn.
 """
+
 from __future__ import annotations
 
 import argparse

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an image folder ROOT/SPLIT/CLASS/IMAGE holds, checked before anything is trained on it."""
+
 from __future__ import annotations
 
 import os
@@ -46,22 +47,28 @@ class ImageFolder:
             raise DataError(f"data_dir: no folder {root}")
         if not path.is_dir():
             found = sorted(p.name for p in root.iterdir() if p.is_dir())
-            raise DataError(f"data_dir: {root} has no folder {split!r}; it has {', '.join(found) or 'no folders'}. "
-                            f"Expected {path}/CLASS/IMAGE")
+            raise DataError(
+                f"data_dir: {root} has no folder {split!r}; it has {', '.join(found) or 'no folders'}. "
+                f"Expected {path}/CLASS/IMAGE"
+            )
         present = tuple(sorted(p.name for p in path.iterdir() if p.is_dir()))
         if not present:
             raise DataError(f"data_dir: {path} has no class folders; expected {path}/CLASS/IMAGE")
         empty = [name for name in present if not _holds_image(path / name)]
         if empty:
-            raise DataError(f"data_dir: no image in {', '.join(str(path / name) for name in empty[:5])}"
-                            f"{f' and {len(empty) - 5} more' if len(empty) > 5 else ''}; "
-                            f"expected files that end in {', '.join(EXTENSIONS[::2])}")
+            raise DataError(
+                f"data_dir: no image in {', '.join(str(path / name) for name in empty[:5])}"
+                f"{f' and {len(empty) - 5} more' if len(empty) > 5 else ''}; "
+                f"expected files that end in {', '.join(EXTENSIONS[::2])}"
+            )
         if classes is None:
             classes = present
         unknown = sorted(set(present) - set(classes))
         if unknown:
-            raise DataError(f"data_dir: {path} has class folders that training does not know: "
-                            f"{', '.join(unknown[:5])}{' ...' if len(unknown) > 5 else ''}")
+            raise DataError(
+                f"data_dir: {path} has class folders that training does not know: "
+                f"{', '.join(unknown[:5])}{' ...' if len(unknown) > 5 else ''}"
+            )
         return cls(path, tuple(classes), present)
 
 

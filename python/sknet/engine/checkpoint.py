@@ -5,6 +5,7 @@ A file is written under a temporary name, forced to disk, then renamed, then the
 name there is always a whole checkpoint, the old or the new. NAME.json beside NAME.ckpt holds epoch, step, scores,
 class names and recipe, and the checkpoint's size and checksum, which tell whether the two belong together.
 """
+
 from __future__ import annotations
 
 import json

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scores of a network on a validation split."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -40,8 +41,9 @@ def evaluate(step: EvalStep, batches: Any, batch_size: int, progress: bool = Fal
     step.set_train(False)
     images = correct = correct5 = 0
     loss = 0.0
-    bar = tqdm(total=batches.get_dataset_size(), desc="validate", unit="batch", leave=False,
-               disable=None if progress else True)
+    bar = tqdm(
+        total=batches.get_dataset_size(), desc="validate", unit="batch", leave=False, disable=None if progress else True
+    )
     with bar:
         for x, labels in batches.create_tuple_iterator(num_epochs=1, output_numpy=True):
             count = len(x)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run tells: a progress bar where there is a terminal, lines where there is none, and a CSV file."""
+
 from __future__ import annotations
 
 import csv
@@ -40,8 +41,9 @@ class EpochProgress:
     def __enter__(self) -> EpochProgress:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bar.close()
 
     @property

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The optimizer that a recipe asks for."""
+
 from __future__ import annotations
 
 from mindspore import nn
@@ -21,5 +22,10 @@ def parameter_groups(net: nn.Cell, weight_decay: float, weight_decay_filter: str
 def create_optimizer(net: nn.Cell, config: Config, rates: list[float]) -> nn.Optimizer:
     """Momentum over the parameter groups, its learning rate taken from `rates` step by step."""
     groups = parameter_groups(net, config.weight_decay, config.weight_decay_filter)
-    return nn.Momentum(groups, learning_rate=rates, momentum=config.momentum, loss_scale=config.loss_scale,
-                       use_nesterov=config.use_nesterov)
+    return nn.Momentum(
+        groups,
+        learning_rate=rates,
+        momentum=config.momentum,
+        loss_scale=config.loss_scale,
+        use_nesterov=config.use_nesterov,
+    )

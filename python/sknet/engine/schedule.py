@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Learning rates, one a step, as MindCV's schedulers compute them."""
+
 from __future__ import annotations
 
 import math

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One step of training and of evaluation, each a cell, so that graph mode compiles it whole."""
+
 from __future__ import annotations
 
 from mindspore import Tensor, nn, ops

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The training loop."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -77,8 +78,10 @@ class Trainer:
         save_config(config, self.run_dir / "config.yaml")
         log = CsvLog(self.run_dir / "log.csv")
         params = sum(p.size for p in self.net.trainable_params())
-        say(f"{config.model}: {params:,} parameters, {len(self.train_folder.classes)} classes, "
-            f"{config.epoch_size} epochs of {self.steps} steps of {config.batch_size} images")
+        say(
+            f"{config.model}: {params:,} parameters, {len(self.train_folder.classes)} classes, "
+            f"{config.epoch_size} epochs of {self.steps} steps of {config.batch_size} images"
+        )
         epoch = 0
         try:
             for epoch in range(1, config.epoch_size + 1):
@@ -115,15 +118,25 @@ class Trainer:
             scores = evaluate(self.eval_step, eval_batches(config, self.val_folder), config.batch_size, progress=True)
         self._save(epoch, scores)
         seconds = time.perf_counter() - start
-        row: dict[str, Any] = {"epoch": epoch, "step": self.step, "lr": f"{rate:.6g}",
-                               "train_loss": f"{loss_sum / self.steps:.6f}", "images_per_s": f"{speed:.1f}",
-                               "seconds": f"{seconds:.2f}"}
+        row: dict[str, Any] = {
+            "epoch": epoch,
+            "step": self.step,
+            "lr": f"{rate:.6g}",
+            "train_loss": f"{loss_sum / self.steps:.6f}",
+            "images_per_s": f"{speed:.1f}",
+            "seconds": f"{seconds:.2f}",
+        }
         if scores:
-            row |= {"val_loss": f"{scores.loss:.6f}", "val_top1": f"{scores.top1:.6f}",
-                    "val_top5": f"{scores.top5:.6f}"}
+            row |= {
+                "val_loss": f"{scores.loss:.6f}",
+                "val_top1": f"{scores.top1:.6f}",
+                "val_top5": f"{scores.top5:.6f}",
+            }
         log.write(**row)
-        say(f"epoch {epoch}/{config.epoch_size}: loss {loss_sum / self.steps:.4f}, {speed:.0f} images/s"
-            + (f"; validation {scores}" if scores else ""))
+        say(
+            f"epoch {epoch}/{config.epoch_size}: loss {loss_sum / self.steps:.4f}, {speed:.0f} images/s"
+            + (f"; validation {scores}" if scores else "")
+        )
 
     def _save(self, epoch: int, scores: Scores | None) -> None:
         path = self.run_dir / f"{self.config.model}-{epoch}_{self.step}.ckpt"
@@ -137,14 +150,21 @@ class Trainer:
             remove_checkpoint(self.kept.pop(0))
 
     def _info(self, epoch: int, scores: Scores | None) -> dict[str, Any]:
-        return {"model": self.config.model, "epoch": epoch, "step": self.step,
-                "classes": list(self.train_folder.classes), "scores": dataclasses.asdict(scores) if scores else None,
-                "config": dataclasses.asdict(self.config)}
+        return {
+            "model": self.config.model,
+            "epoch": epoch,
+            "step": self.step,
+            "classes": list(self.train_folder.classes),
+            "scores": dataclasses.asdict(scores) if scores else None,
+            "config": dataclasses.asdict(self.config),
+        }
 
     def _not_finite(self, epoch: int, loss: float) -> str:
         good = f"the last good checkpoint is {self.last_path}" if epoch > 1 else "no checkpoint had been saved"
-        return (f"the loss is {loss} at step {self.step + 1} (epoch {epoch}, learning rate "
-                f"{self.rates[self.step]:.3g}); {good}. A lower --lr or a longer --warmup_epochs may help")
+        return (
+            f"the loss is {loss} at step {self.step + 1} (epoch {epoch}, learning rate "
+            f"{self.rates[self.step]:.3g}); {good}. A lower --lr or a longer --warmup_epochs may help"
+        )
 
 
 def train(config: Config) -> Path:

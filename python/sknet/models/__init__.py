@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The model zoo: ``list_models()`` names them, ``create_model(name)`` builds one."""
+
 from __future__ import annotations
 
 from typing import Any

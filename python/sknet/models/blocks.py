@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Residual blocks and stems. Parameter names follow MindCV's SKNet (conv1, conv2, conv3, down_sample, ...)."""
-from typing import Any, Dict, NamedTuple, Optional
+
+from typing import Any, NamedTuple
 
 from mindspore import Tensor, nn
+
 from sknet_ops.layers import ConvBnAct, SelectiveKernel
 
 
@@ -15,8 +17,8 @@ def conv_bn_act(in_channels: int, out_channels: int, kernel: int, stride: int = 
 class Shortcut(NamedTuple):
     """What a block's input passes through before it is added: 2x2 averages, then a 1x1 convolution and norm."""
 
-    pool: Optional[nn.Cell] = None
-    project: Optional[nn.Cell] = None
+    pool: nn.Cell | None = None
+    project: nn.Cell | None = None
 
 
 def make_shortcut(in_channels: int, out_channels: int, stride: int, avg_down: bool) -> Shortcut:
@@ -50,8 +52,7 @@ class SKBasicBlock(ResidualBlock):
 
     expansion = 1
 
-    def __init__(self, in_channels: int, width: int, stride: int, shortcut: Shortcut,
-                 sk: Dict[str, Any]) -> None:
+    def __init__(self, in_channels: int, width: int, stride: int, shortcut: Shortcut, sk: dict[str, Any]) -> None:
         super().__init__(shortcut)
         self.conv1 = SelectiveKernel(in_channels, width, stride=stride, **sk)
         self.conv2 = conv_bn_act(width, width, 3, relu=True)
@@ -65,8 +66,17 @@ class SKBottleneck(ResidualBlock):
 
     expansion = 4
 
-    def __init__(self, in_channels: int, width: int, stride: int, shortcut: Shortcut, sk: Dict[str, Any],
-                 groups: int, base_width: int, relu_after_conv1: bool) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        stride: int,
+        shortcut: Shortcut,
+        sk: dict[str, Any],
+        groups: int,
+        base_width: int,
+        relu_after_conv1: bool,
+    ) -> None:
         super().__init__(shortcut)
         inner = int(width * (base_width / 64)) * groups
         self.conv1 = conv_bn_act(in_channels, inner, 1, relu=relu_after_conv1)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every model as one row of numbers. Needs no MindSpore, so that listing and checking names is instant."""
+
 import difflib
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Tuple
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,9 @@ class ModelSpec:
     name: str
     origin: str
     block: str
-    layers: Tuple[int, ...]
-    widths: Tuple[int, ...] = (64, 128, 256, 512)
-    sk: Dict[str, Any] = field(default_factory=dict)
+    layers: tuple[int, ...]
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    sk: dict[str, Any] = field(default_factory=dict)
     groups: int = 1
     base_width: int = 64
     relu_after_conv1: bool = True
@@ -49,23 +50,44 @@ _SPLIT_SK = {"split_input": True}
 _FULL_SK = {"rd_ratio": 1 / 16, "rd_divisor": 32, "split_input": False}
 _MINDCV_WEIGHTS = "https://download.mindspore.cn/toolkits/mindcv/sknet/"
 
-_SPECS: Dict[str, ModelSpec] = {}
+_SPECS: dict[str, ModelSpec] = {}
 
 
-def _add(name: str, origin: str, block: str, layers: Tuple[int, ...], **fields: Any) -> None:
+def _add(name: str, origin: str, block: str, layers: tuple[int, ...], **fields: Any) -> None:
     _SPECS[name] = ModelSpec(name, origin, block, layers, **fields)
 
 
 # MindCV 0.3.0. Its skresnext50_32x4d is dense (groups 1, base width 64) in spite of its name: the published
 # weights need exactly that.
 _mindcv = {"pool": "same", "relu_after_conv1": False}
-_add("skresnet18", "MindCV", "basic", (2, 2, 2, 2), sk=_BASIC_SK, **_mindcv,
-     weights_url=_MINDCV_WEIGHTS + "sknet18-868228e5.ckpt")
-_add("skresnet34", "MindCV", "basic", (3, 4, 6, 3), sk=_BASIC_SK, **_mindcv,
-     weights_url=_MINDCV_WEIGHTS + "skresnet34-d668b629.ckpt")
+_add(
+    "skresnet18",
+    "MindCV",
+    "basic",
+    (2, 2, 2, 2),
+    sk=_BASIC_SK,
+    **_mindcv,
+    weights_url=_MINDCV_WEIGHTS + "sknet18-868228e5.ckpt",
+)
+_add(
+    "skresnet34",
+    "MindCV",
+    "basic",
+    (3, 4, 6, 3),
+    sk=_BASIC_SK,
+    **_mindcv,
+    weights_url=_MINDCV_WEIGHTS + "skresnet34-d668b629.ckpt",
+)
 _add("skresnet50", "MindCV", "bottleneck", (3, 4, 6, 3), sk=_SPLIT_SK, **_mindcv)
-_add("skresnext50_32x4d", "MindCV", "bottleneck", (3, 4, 6, 3), sk=_FULL_SK, **_mindcv,
-     weights_url=_MINDCV_WEIGHTS + "skresnext50_32x4d-395413a2.ckpt")
+_add(
+    "skresnext50_32x4d",
+    "MindCV",
+    "bottleneck",
+    (3, 4, 6, 3),
+    sk=_FULL_SK,
+    **_mindcv,
+    weights_url=_MINDCV_WEIGHTS + "skresnext50_32x4d-395413a2.ckpt",
+)
 
 # timm.
 _add("skresnet18.timm", "timm", "basic", (2, 2, 2, 2), sk=_BASIC_SK)
@@ -86,7 +108,7 @@ _add("sknet_tiny", "sknet-ops", "basic", (1, 1, 1), widths=(16, 32, 64), sk=_BAS
 _add("sknet_cifar", "sknet-ops", "basic", (2, 2, 2), widths=(32, 64, 128), sk=_BASIC_SK, **_small)
 
 
-def list_models() -> List[str]:
+def list_models() -> list[str]:
     """Names that ``create_model`` takes."""
     return list(_SPECS)
 

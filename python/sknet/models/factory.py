@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """create_model: from a name to a network."""
+
 import os
-from typing import Optional, Union
 
 from sknet.models.catalog import get_spec
 from sknet.models.network import SKNet
@@ -15,8 +15,9 @@ def _check_positive(name: str, value: int) -> None:
         raise ValueError(f"{name}: expected at least 1, got {value}")
 
 
-def create_model(name: str, num_classes: int = 1000, in_channels: int = 3,
-                 checkpoint_path: Optional[Union[str, os.PathLike]] = None) -> SKNet:
+def create_model(
+    name: str, num_classes: int = 1000, in_channels: int = 3, checkpoint_path: str | os.PathLike | None = None
+) -> SKNet:
     """Build a network, newly initialised or with weights from a file.
 
     Args:

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The network that a ModelSpec describes. Every convolution in it runs through sknet_ops."""
+
 import mindspore.common.initializer as init
 from mindspore import Tensor, nn, ops
-from sknet_ops.layers import ConvBnAct
 
 from sknet.models.blocks import SKBasicBlock, SKBottleneck, conv_bn_act, make_shortcut
 from sknet.models.catalog import ModelSpec
+from sknet_ops.layers import ConvBnAct
 
 
 class SKNet(nn.Cell):
@@ -22,11 +23,13 @@ class SKNet(nn.Cell):
         self.deep_stem = spec.stem == "deep"
         channels = 64 if spec.stem in ("conv7", "deep") else spec.widths[0]
         if self.deep_stem:
-            self.conv1 = nn.SequentialCell([
-                conv_bn_act(in_channels, channels // 2, 3, stride=2, relu=True),
-                conv_bn_act(channels // 2, channels // 2, 3, relu=True),
-                conv_bn_act(channels // 2, channels, 3, relu=True),
-            ])
+            self.conv1 = nn.SequentialCell(
+                [
+                    conv_bn_act(in_channels, channels // 2, 3, stride=2, relu=True),
+                    conv_bn_act(channels // 2, channels // 2, 3, relu=True),
+                    conv_bn_act(channels // 2, channels, 3, relu=True),
+                ]
+            )
         else:
             kernel, stride = (7, 2) if spec.stem == "conv7" else (3, 1)
             self.conv1 = nn.Conv2d(in_channels, channels, kernel, stride, pad_mode="pad", padding=kernel // 2)
@@ -41,7 +44,7 @@ class SKNet(nn.Cell):
             self.max_pool = nn.Identity()
 
         self.stages = []
-        for i, (width, count) in enumerate(zip(spec.widths, spec.layers)):
+        for i, (width, count) in enumerate(zip(spec.widths, spec.layers, strict=True)):
             stage = []
             for j in range(count):
                 stride = 2 if i > 0 and j == 0 else 1
@@ -83,5 +86,6 @@ def _make_block(spec: ModelSpec, in_channels: int, width: int, stride: int) -> n
     shortcut = make_shortcut(in_channels, width * spec.expansion, stride, spec.avg_down)
     if spec.block == "basic":
         return SKBasicBlock(in_channels, width, stride, shortcut, dict(spec.sk))
-    return SKBottleneck(in_channels, width, stride, shortcut, dict(spec.sk), spec.groups, spec.base_width,
-                        spec.relu_after_conv1)
+    return SKBottleneck(
+        in_channels, width, stride, shortcut, dict(spec.sk), spec.groups, spec.base_width, spec.relu_after_conv1
+    )

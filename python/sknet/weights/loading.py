@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """load_weights: arrays into a network, all of them or none."""
-from typing import Dict, List
 
 import numpy as np
 from mindspore import Tensor, nn
@@ -11,7 +10,7 @@ from sknet.weights.reading import WeightSource, read_weights
 _SHOWN = 8
 
 
-def _listing(title: str, lines: List[str]) -> str:
+def _listing(title: str, lines: list[str]) -> str:
     more = f"\n    ... and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
     return f"\n  {title} ({len(lines)}):\n    " + "\n    ".join(lines[:_SHOWN]) + more
 
@@ -33,7 +32,7 @@ def load_weights(net: nn.Cell, source: WeightSource) -> None:
     params = {param.name: param for param in net.get_parameters()}
     deep_stem = bool(getattr(net, "deep_stem", False))
 
-    found: Dict[str, np.ndarray] = {}
+    found: dict[str, np.ndarray] = {}
     unexpected, misshapen = [], []
     for name, array in arrays.items():
         native = to_native(name, array.ndim, deep_stem)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """timm's parameter names turned into ours (MindCV's). Names that are ours already stay as they are."""
+
 import re
-from typing import Optional
 
 _NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 # Where a convolution and its norm stand, in timm's deep stem, a plain Sequential of conv, bn, relu, conv, ...
@@ -12,7 +12,7 @@ def _norm_leaf(leaf: str) -> str:
     return _NORM.get(leaf, leaf)
 
 
-def to_native(name: str, ndim: int, deep_stem: bool = False) -> Optional[str]:
+def to_native(name: str, ndim: int, deep_stem: bool = False) -> str | None:
     """Our name for an array called `name` in a file, or None for what a file may hold that no model needs.
 
     Args:
@@ -23,7 +23,7 @@ def to_native(name: str, ndim: int, deep_stem: bool = False) -> Optional[str]:
     if name.endswith("num_batches_tracked"):
         return None
     if name.startswith("fc."):
-        return "classifier." + name[len("fc."):]
+        return "classifier." + name[len("fc.") :]
     if deep_stem:
         match = re.fullmatch(r"conv1\.([01346])\.(\w+)", name)
         if match:

@@ -1,44 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weight files as a dict of NumPy arrays; a damaged file is an error that names it."""
+
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Dict, Mapping, Union
 
 import numpy as np
 
 # What MindSpore's ModelCheckpoint writes beside the parameters.
 _BOOKKEEPING = ("epoch_num", "step_num", "global_step")
 
-WeightSource = Union[str, os.PathLike, Mapping[str, np.ndarray]]
+WeightSource = str | os.PathLike | Mapping[str, np.ndarray]
 
 
-def _read_ckpt(path: Path) -> Dict[str, np.ndarray]:
+def _read_ckpt(path: Path) -> dict[str, np.ndarray]:
     import mindspore as ms
 
     try:
         # Files without a checksum pass; those that have one (all of ours) are checked against it.
         params = ms.load_checkpoint(str(path), crc_check=True)
     except Exception as error:
-        raise ValueError(f"{path}: not a readable MindSpore checkpoint; it is damaged, cut short or of another "
-                         f"format ({str(error).splitlines()[0]})") from error
+        raise ValueError(
+            f"{path}: not a readable MindSpore checkpoint; it is damaged, cut short or of another "
+            f"format ({str(error).splitlines()[0]})"
+        ) from error
     return {name: value.asnumpy() for name, value in params.items() if name not in _BOOKKEEPING}
 
 
-def _read_safetensors(path: Path) -> Dict[str, np.ndarray]:
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     try:
         return load_file(str(path))
     except (SafetensorError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not a readable safetensors file of float arrays; it is damaged, cut short or of "
-                         f"another format ({error})") from error
+        raise ValueError(
+            f"{path}: not a readable safetensors file of float arrays; it is damaged, cut short or of "
+            f"another format ({error})"
+        ) from error
 
 
 _READERS = {".ckpt": _read_ckpt, ".safetensors": _read_safetensors}
 
 
-def read_weights(source: WeightSource) -> Dict[str, np.ndarray]:
+def read_weights(source: WeightSource) -> dict[str, np.ndarray]:
     """Arrays by name, under the names that the source uses.
 
     Args:

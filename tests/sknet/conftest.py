@@ -2,7 +2,7 @@
 """Fixtures of the sknet tests."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,17 @@ def golden_dir(shared_dir: Path) -> Path:
     if not path.is_dir():
         pytest.skip(f"no folder {path}")
     return path
+
+
+@pytest.fixture
+def graph_mode() -> Iterator[None]:
+    """Graph mode during a test, whatever it sets itself; then what was before."""
+    import mindspore as ms
+
+    before = ms.get_context("mode")
+    ms.set_context(mode=ms.GRAPH_MODE)
+    yield
+    ms.set_context(mode=before)
 
 
 @pytest.fixture

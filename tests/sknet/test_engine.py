@@ -217,12 +217,9 @@ def test_a_seed_makes_two_runs_equal(settings, tmp_path: Path) -> None:
     assert any(not np.array_equal(value, weights[2][name]) for name, value in weights[0].items())
 
 
-def test_pynative_mode(settings) -> None:
+def test_pynative_mode(settings, graph_mode: None) -> None:
     config = settings(mode=1, epoch_size=1)
-    try:
-        train(config)
-    finally:
-        ms.set_context(mode=ms.GRAPH_MODE)
+    train(config)
     graph = settings(epoch_size=1, ckpt_save_dir=config.ckpt_save_dir + "2")
     train(graph)
     losses = [float(rows_of(Path(c.ckpt_save_dir))[0]["train_loss"]) for c in (config, graph)]

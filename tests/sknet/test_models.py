@@ -72,7 +72,7 @@ def test_layer_table_has_the_true_shapes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MINDCV)
-def test_names_and_logits_are_mindcvs(name: str) -> None:
+def test_names_and_logits_are_mindcvs(name: str, graph_mode: None) -> None:
     mindcv = pytest.importorskip("mindcv")
     theirs, ours = mindcv.create_model(name, num_classes=11), create_model(name, num_classes=11)
     rng = np.random.default_rng(1)
@@ -107,20 +107,19 @@ def test_initialisation_is_mindcvs() -> None:
 
 
 @pytest.mark.parametrize("name", ["skresnet18", "skresnet50d.timm", "sknet_tiny"])
-def test_mindspores_own_convolution_is_met_nowhere(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mindspores_own_convolution_is_met_nowhere(
+    name: str, monkeypatch: pytest.MonkeyPatch, graph_mode: None
+) -> None:
     def forbidden(self: nn.Cell, *args: Tensor) -> Tensor:
         raise AssertionError(f"{type(self).__name__} of MindSpore was called")
 
     net = create_model(name, num_classes=3)
     for cell in (nn.Conv2d, nn.BatchNorm2d, nn.ReLU):
         monkeypatch.setattr(cell, "construct", forbidden)
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    try:
-        for training in (False, True):
-            net.set_train(training)
-            assert net(Tensor(np.ones((2, 3, 32, 32), np.float32))).shape == (2, 3)
-    finally:
-        ms.set_context(mode=ms.GRAPH_MODE)
+    ms.set_context(mode=ms.PYNATIVE_MODE)  # here a construct that is called is executed
+    for training in (False, True):
+        net.set_train(training)
+        assert net(Tensor(np.ones((2, 3, 32, 32), np.float32))).shape == (2, 3)
 
 
 def test_average_of_an_odd_edge() -> None:

@@ -103,7 +103,8 @@ def _profiles(runner: Runner, suite: str, results: dict[str, Any]) -> None:
     for case in suites.profile_cases(suite):
         answer = runner.ask(LAYER, "profile", case=case.to_json(), runs=20 if case.mode == "forward" else 5)
         results["profiles"].append({"id": case.id, **answer})
-        _say(f"profile {case.id}: {answer.get('missing') or format(answer['outside'] / answer['seconds'], '.1%')} outside")
+        share = answer.get("missing") or f"{answer['outside'] / answer['seconds']:.1%} outside of our ops"
+        _say(f"profile {case.id}: {share}")
 
 
 def _memory(suite: str, threads: int, results: dict[str, Any]) -> None:

@@ -46,7 +46,7 @@ def _smoke() -> list[Entry]:
     """A minute, to see that everything runs."""
     return [
         *_with(cases("sk_grouped", (1,), names=("c1024_7",)), (*FORWARD, PLAIN)),
-        *_with(cases("sk_grouped", (1,), "train", names=("c1024_7",)), TRAIN),
+        *_with(cases("sk_grouped", (2,), "train", names=("c1024_7",)), TRAIN),
     ]
 
 

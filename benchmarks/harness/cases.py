@@ -77,7 +77,9 @@ def load_shapes(family: str) -> tuple[str, list[dict[str, Any]]]:
     expected = {"name", *FIELDS[kind]}
     for shape in shapes:
         if set(shape) != expected:
-            raise ValueError(f"{family}.json: {shape.get('name')}: got fields {sorted(shape)}, expected {sorted(expected)}")
+            raise ValueError(
+                f"{family}.json: {shape.get('name')}: got fields {sorted(shape)}, expected {sorted(expected)}"
+            )
     names = [shape["name"] for shape in shapes]
     if len(set(names)) != len(names):
         raise ValueError(f"{family}.json: got names {names}, expected each once")

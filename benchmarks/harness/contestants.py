@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -176,10 +177,8 @@ class Process:
         return text
 
     def _signal(self, number: signal.Signals) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
-        except ProcessLookupError:
-            pass
 
     def _log_path(self) -> Path:
         name = "".join(letter if letter.isalnum() else "_" for letter in self.contestant.name)

@@ -23,7 +23,7 @@ class Effort:
     rounds: int = 5
     turn: float = 0.15  # seconds of one turn of one contestant
     most: int = 60  # repetitions in a turn
-    slow: float = 1.5  # a call of more seconds than this gets 1 round less than 3, and no warm-up
+    slow: float = 1.5  # a call of more seconds than this gets two rounds and no warm-up
 
 
 @dataclass
@@ -75,7 +75,6 @@ class Runner:
         }
         estimates: dict[Contestant, float] = {}
         begun = time.monotonic()
-        clock, used = machine.CpuClock(), self._cpu_seconds()
         for contestant in entry.contestants:
             process = self.process(contestant)
             if process is None:
@@ -97,6 +96,7 @@ class Runner:
                 "rounds": [],
             }
         prepared = time.monotonic()
+        clock, used = machine.CpuClock(), self._cpu_seconds()
         for turn in range(self.effort.rounds):
             for contestant, seconds in list(estimates.items()):
                 slow = seconds > self.effort.slow
@@ -116,13 +116,13 @@ class Runner:
                     estimates.pop(contestant)
                     continue
                 result["times"][contestant.name]["rounds"].append(answer["times"])
-        for contestant in estimates:
-            self.processes[contestant].ask("release")
-        for name, found in result["times"].items():
-            found.update(stats.summary(found["rounds"])._asdict(), name=name)
         result["prepare_seconds"] = prepared - begun
         result["measure_seconds"] = time.monotonic() - prepared
         result["foreign_cpu"] = clock.foreign_share(self._cpu_seconds() - used)
+        for contestant in estimates:
+            self.processes[contestant].ask("release")
+        for found in result["times"].values():
+            found.update(stats.summary(found["rounds"])._asdict())
         self.say(self._line(result))
         return result
 

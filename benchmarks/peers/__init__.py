@@ -8,5 +8,5 @@ A plug-in is a module that a worker process imports, with
 - ``variants(case, threads) -> dict[str, Callable]``: settings to choose from, each a function that makes the call to be
   timed. The worker takes the fastest, so that every contestant runs its best configuration. ``Unsupported`` for a case
   that it does not have.
-- ``to_numpy(result) -> numpy.ndarray``: the (first) output of such a call, which must have been computed when it returns.
+- ``to_numpy(result) -> numpy.ndarray``: the (first) output of such a call; waits until it has been computed.
 """

@@ -25,7 +25,6 @@ def versions() -> dict[str, str]:
 def build(case: Case) -> Any:
     from mindcv.models.layers.selective_kernel import SelectiveKernel
     from mindcv.models.sknet import SelectiveKernelBasic, SelectiveKernelBottleneck, SKNet
-    from mindspore import nn
 
     s = case.shape
     if case.kind == "network":
@@ -33,7 +32,7 @@ def build(case: Case) -> Any:
         sk = {name: s[name] for name in ("rd_ratio", "rd_divisor", "split_input")}
         return SKNet(block, s["layers"], groups=s["groups"], base_width=s["base_width"], sk_kwargs=sk)
     if case.kind == "conv_bn_act":
-        return _ConvBnAct(s)
+        return _conv_bn_act(s)
     return SelectiveKernel(
         s["c_in"],
         s["c_out"],
@@ -44,7 +43,8 @@ def build(case: Case) -> Any:
     )
 
 
-def _ConvBnAct(shape: dict[str, Any]) -> Any:  # noqa: N802: stands for a class, which would need MindSpore at import
+def _conv_bn_act(shape: dict[str, Any]) -> Any:
+    """MindCV composes it in place, block by block; so here."""
     from mindspore import nn
 
     class ConvBnAct(nn.Cell):

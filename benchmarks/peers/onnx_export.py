@@ -29,7 +29,9 @@ def export(case: Case) -> tuple[bytes, dict[str, np.ndarray]]:
     file = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # that this exporter is the older one; it needs no further package
-        torch.onnx.export(net, tuple(inputs), file, dynamo=False, input_names=names, output_names=["y"], opset_version=17)
+        torch.onnx.export(
+            net, tuple(inputs), file, dynamo=False, input_names=names, output_names=["y"], opset_version=17
+        )
     return file.getvalue(), {name: x.numpy() for name, x in zip(names, inputs, strict=True)}
 
 

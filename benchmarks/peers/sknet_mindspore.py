@@ -28,9 +28,9 @@ def versions() -> dict[str, str]:
 
 
 def build(case: Case) -> Any:
+    import sknet
     from mindspore import nn
 
-    import sknet
     from sknet_ops.layers import ConvBnAct, SelectiveKernel
 
     s = case.shape

@@ -21,8 +21,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @cache
 def native() -> ModuleType:
-    """sknet_ops._native, loaded directly: `import sknet_ops` would bring MindSpore. SKNET_OPS_NATIVE names the folder of
-    another build."""
+    """sknet_ops._native, loaded directly, as `import sknet_ops` would bring MindSpore.
+
+    SKNET_OPS_NATIVE names the folder of another build.
+    """
     folder = Path(os.environ.get("SKNET_OPS_NATIVE", ROOT / "sknet_ops"))
     path = folder / f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
     spec = importlib.util.spec_from_file_location("sknet_ops._native", path)

@@ -17,11 +17,12 @@ commands:
   predict    name the best classes of photos
   export     write a checkpoint as MindIR or ONNX
   benchmark  time a network and its exported forms
+  serve      answer photos over HTTP
 
 `sknet COMMAND --help` lists the options of a command."""
 
 # Each in a module of its own that is imported when it is asked for.
-_DEPLOYMENT = ("predict", "export", "benchmark")
+_DEPLOYMENT = ("predict", "export", "benchmark", "serve")
 
 
 def main(argv: list[str] | None = None) -> int:

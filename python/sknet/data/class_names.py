@@ -46,8 +46,8 @@ def read_class_names(source: str | os.PathLike) -> list[str]:
     """Class names in the order of the labels.
 
     Args:
-        source: "imagenet"; a text file with a name a line; a JSON file with a list, or with numbers as keys; or a folder
-            with one folder a class, as training reads it.
+        source: "imagenet"; a text file with a name a line; a JSON file with a list, or with numbers as keys; or a
+            folder with one folder a class, as training reads it.
 
     Raises:
         DataError: no such file or folder, or one that holds no names.

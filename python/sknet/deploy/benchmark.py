@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time of the native network and of its exported forms, each in a process of its own.
 
-One after another and apart, since thread pools of two libraries in one process wait for work on each other's processors.
+One after another and apart, since the thread pools of two libraries in one process get into each other's way.
 """
 
 from __future__ import annotations

@@ -151,10 +151,8 @@ def open_source(
         get_spec(recipe.model)
     except ValueError as error:
         raise ConfigError(f"model: {error}") from None
-    if form != "native":
-        count = notes["num_classes"]
-    else:
-        count = _outputs(path) if path else num_classes or 1000
+    count = notes.get("num_classes") if form != "native" else None
+    count = count or (_outputs(path) if path else num_classes or 1000)
     names = _class_names(class_names, notes, count)
     return Source(path, form, recipe.model, count, names, Preprocessing.of(recipe))
 

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Medians, spreads and ratios. Times come in rounds, one list a turn of a contestant, and turns alternate."""
+"""Medians, spreads and ratios."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
-
-Rounds = Sequence[Sequence[float]]
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 
 class Summary(NamedTuple):
@@ -42,16 +40,17 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
 
 
-def summary(rounds: Rounds) -> Summary:
-    """Over all repetitions of all rounds."""
+def summary(rounds: Sequence[Sequence[float]]) -> Summary:
+    """Over all repetitions of all rounds, one list a turn of the contestant."""
     values = [value for turn in rounds for value in turn]
     return Summary(percentile(values, 0.5), percentile(values, 0.2), percentile(values, 0.8), len(values))
 
 
-def ratio(other: Rounds, ours: Rounds) -> Ratio:
-    """Of the medians; the spread is that of the ratios within one round, where both met the same weather."""
-    each = [percentile(b, 0.5) / percentile(a, 0.5) for a, b in zip(ours, other, strict=False) if a and b]
-    return Ratio(summary(other).median / summary(ours).median, percentile(each, 0.2), percentile(each, 0.8))
+def ratio(other: Mapping[str, Any], ours: Mapping[str, Any]) -> Ratio:
+    """Of the medians of two entries with `median` and `rounds`, the medians of each round. The spread is that of the
+    ratios within one round, where both met the same weather."""
+    each = [b / a for a, b in zip(ours["rounds"], other["rounds"], strict=False)]
+    return Ratio(other["median"] / ours["median"], percentile(each, 0.2), percentile(each, 0.8))
 
 
 def geometric_mean(values: Sequence[float]) -> float:

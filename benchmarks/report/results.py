@@ -58,7 +58,7 @@ def ratio(result: Result, other: str, ours: str) -> stats.Ratio | None:
     """How many times longer `other` takes."""
     if other not in result["times"] or ours not in result["times"]:
         return None
-    return stats.ratio(result["times"][other]["rounds"], result["times"][ours]["rounds"])
+    return stats.ratio(result["times"][other], result["times"][ours])
 
 
 def limit(run: dict[str, Any], result: Result, threads: int | None = None) -> float | None:

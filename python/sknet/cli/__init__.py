@@ -18,11 +18,12 @@ commands:
   export     write a checkpoint as MindIR or ONNX
   benchmark  time a network and its exported forms
   serve      answer photos over HTTP
+  attention  plot what the SK units attend to
 
 `sknet COMMAND --help` lists the options of a command."""
 
 # Each in a module of its own that is imported when it is asked for.
-_DEPLOYMENT = ("predict", "export", "benchmark", "serve")
+_DEPLOYMENT = ("predict", "export", "benchmark", "serve", "attention")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -22,9 +22,7 @@ def load(path: Path) -> dict[str, Any]:
     """Raises ValueError if the file is none of ours."""
     content = json.loads(path.read_text())
     if not isinstance(content, dict) or content.get("schema") != 1:
-        raise ValueError(
-            f"{path}: got schema {content.get('schema') if isinstance(content, dict) else None}, expected 1"
-        )
+        raise ValueError(f"{path}: got other JSON, expected results of `python -m benchmarks`")
     return content
 
 

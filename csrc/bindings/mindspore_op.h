@@ -73,6 +73,13 @@ class Cursor {
   void** at_;
 };
 
+// Tells the backend of this library on which stream the next call on this thread runs; a CPU has none.
+#if defined(SKNET_OPS_HAS_STREAMS)
+void set_stream(void* stream);
+#else
+inline void set_stream(void*) {}
+#endif
+
 const char* type_name(mindspore::TypeId type);
 [[noreturn]] void fail(const char* op, const std::string& what);
 
@@ -145,8 +152,9 @@ int call(int n, void** params, const int* ndims, int64_t* const* shapes, const c
                                                                 mindspore::AotExtra* extra) {             \
     return sknet_ops::glue::infer_type<Op>(types, extra);                                                 \
   }                                                                                                       \
-  SKNET_OPS_API int entry(int n, void** params, int* ndims, int64_t** shapes, const char** dtypes, void*, \
-                          void* extra) {                                                                  \
+  SKNET_OPS_API int entry(int n, void** params, int* ndims, int64_t** shapes, const char** dtypes,        \
+                          void* stream, void* extra) {                                                    \
+    sknet_ops::glue::set_stream(stream);                                                                  \
     return sknet_ops::glue::call<Op>(n, params, ndims, shapes, dtypes, extra);                            \
   }                                                                                                       \
   }

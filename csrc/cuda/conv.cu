@@ -8,7 +8,7 @@
 namespace sknet_ops::cuda {
 namespace {
 
-__global__ void __launch_bounds__(kThreads) sum_slots_kernel(const SumArgs a) {
+__global__ void __launch_bounds__(kThreads) sum_slots_kernel(SKNET_OPS_ARGS SumArgs a) {
   const int64_t all = a.weight_offset[a.branches], i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= all) return;
   float total = 0.0f;

@@ -119,6 +119,11 @@ KindShape kind_shape(Kind kind) {
   }
 }
 
+// Moments of every warp, channel and branch; or sums over positions, and the normalisation of at most 8 warps' channels.
+int64_t sum_words(const ConvArgs& a, Kind kind, bool grad) {
+  return grad ? 0 : int64_t{8} * kind_shape(kind).tile_out * (3 * a.branches + 1);
+}
+
 // Words of shared memory; false if the numbers do not fit at all.
 bool conv_memory(const Context& ctx, const ConvArgs& a, Kind kind, bool grad, ConvTiling& t) {
   const int size = static_cast<int>(storage_bytes(ctx.storage));
@@ -136,7 +141,7 @@ bool conv_memory(const Context& ctx, const ConvArgs& a, Kind kind, bool grad, Co
     t.src_plane = static_cast<int>(plane);
   }
   source = of_source * a.sources;
-  const int64_t sums = grad ? 0 : 8 * kind_shape(kind).tile_out * 3 * a.branches;
+  const int64_t sums = sum_words(a, kind, grad);
   weights = (weights + 3) / 4 * 4, source = (source + 3) / 4 * 4;
   if ((weights + source + sums) * 4 > ctx.device.shared_bytes) return false;
   t.weight_words = static_cast<int>(weights);
@@ -145,8 +150,7 @@ bool conv_memory(const Context& ctx, const ConvArgs& a, Kind kind, bool grad, Co
 }
 
 int64_t conv_bytes(const ConvArgs& a, Kind kind, bool grad, const ConvTiling& t) {
-  const int64_t sums = grad ? 0 : 8 * kind_shape(kind).tile_out * 3 * a.branches;
-  return 4 * (static_cast<int64_t>(t.weight_words) + t.source_words + sums);
+  return 4 * (static_cast<int64_t>(t.weight_words) + t.source_words + sum_words(a, kind, grad));
 }
 
 // Images and tiles over the blocks, about as many as fit on the device at once.

@@ -86,6 +86,13 @@ __device__ inline float rounded(float v) {  // as T stores it
   return to_float(stored);
 }
 
+// A kernel's arguments stay where the launch puts them, also where an index into them is known at run time only.
+#if defined(__CUDACC_VER_MAJOR__) && (__CUDACC_VER_MAJOR__ > 11 || (__CUDACC_VER_MAJOR__ == 11 && __CUDACC_VER_MINOR__ >= 7))
+#define SKNET_OPS_ARGS __grid_constant__ const
+#else
+#define SKNET_OPS_ARGS const
+#endif
+
 inline constexpr int kWarp = 32;
 inline constexpr int kWarps = 8;  // a block of every kernel
 inline constexpr int kThreads = kWarps * kWarp;
@@ -101,20 +108,26 @@ __device__ inline double warp_sum(double v) {
   return v;
 }
 
+// One step of warp_sum_many: halves the values that a lane holds, or the lanes that hold the same.
+template <int kWidth, int kBit, int N>
+__device__ inline void halve(float (&v)[N], int lane) {
+  if constexpr (kWidth == 0) {
+    v[0] += shuffle_xor(v[0], kBit);
+  } else {
+    const bool upper = lane & kBit;
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) {
+      const float low = v[i], high = v[i + kWidth];
+      v[i] = (upper ? high : low) + shuffle_xor(upper ? low : high, kBit);
+    }
+  }
+  if constexpr (kBit > 1) halve<kWidth / 2, kBit / 2>(v, lane);
+}
+
 // Sums N values over the warp at once; lane l returns the total of value l / (32 / N). N is a power of two.
 template <int N>
 __device__ inline float warp_sum_many(float (&v)[N], int lane) {
-  int bit = 16;
-#pragma unroll
-  for (int width = N / 2; width > 0; width /= 2, bit /= 2) {
-    const bool upper = lane & bit;
-#pragma unroll
-    for (int i = 0; i < width; ++i) {
-      const float send = upper ? v[i] : v[i + width], keep = upper ? v[i + width] : v[i];
-      v[i] = keep + shuffle_xor(send, bit);
-    }
-  }
-  for (; bit > 0; bit /= 2) v[0] += shuffle_xor(v[0], bit);
+  halve<N / 2, 16>(v, lane);
   return v[0];
 }
 

@@ -8,6 +8,7 @@
 // watched.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -20,7 +21,6 @@
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __shared__ static
-#define __ldg(pointer) (*(pointer))
 
 struct EmuDim {
   unsigned x, y, z;
@@ -36,8 +36,7 @@ extern EmuDim threadIdx, blockIdx, blockDim, gridDim;
 void __syncthreads();
 void __syncwarp();
 
-inline float rsqrtf(float v) { return 1.0f / std::sqrt(v); }
-inline float __expf(float v) { return std::exp(v); }
+using std::min;
 
 namespace sknet_ops::cuda {
 

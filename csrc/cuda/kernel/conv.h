@@ -9,6 +9,7 @@
 #pragma once
 
 #include "cuda/kernel/fragment.h"
+#include "cuda/kernel/load.h"
 #include "cuda/kernel/source.h"
 
 namespace sknet_ops::cuda {
@@ -88,28 +89,27 @@ struct ConvBlock {
   }
 
   __device__ void load_source(int64_t n, int first_row, int first_column) {
-    constexpr int kPacked = Frag::kTensor && sizeof(T) == 2 ? 2 : 1;  // channels in a word
-    const int column = static_cast<int>(threadIdx.x) % t.lanes, step = kThreads / t.lanes;
-    const int words = t.src_tile / kPacked, rows = a.sources * words * t.src_h;
-#pragma unroll 2
-    for (int row = static_cast<int>(threadIdx.x) / t.lanes; row < rows; row += step) {
-      const int y = row % t.src_h, sw = row / t.src_h, s = sw / words, word = sw % words;
-      const int map_y = first_row + y;
-      const bool inside_y = map_y >= 0 && map_y < a.src_map_h;
-      const auto plane_0 = plane(n, s, word * kPacked);
-      for (int x = column; x < t.src_w; x += t.lanes) {
-        const int map_x = first_column + x, pos = map_y * a.src_map_w + map_x;
-        const bool inside = inside_y && map_x >= 0 && map_x < a.src_map_w;
-        const float v = inside ? plane_0(pos) : 0.0f;
-        if constexpr (Frag::kTensor) {
-          T* at = reinterpret_cast<T*>(source + s * t.src_plane + (y * t.src_w + x) * position_words() + word);
-          from_float(sizeof(T) == 4 ? round_to_tf32(v) : v, at);
-          if constexpr (kPacked == 2) from_float(inside ? plane(n, s, word * 2 + 1)(pos) : 0.0f, at + 1);
-        } else {
-          source[(s * t.src_tile + word) * t.src_plane + y * t.src_w + x] = v;
-        }
-      }
-    }
+    constexpr bool kPairs = Frag::kTensor && sizeof(T) == 2;
+    const TileShape shape{a.sources,    kPairs ? t.src_tile / 2 : t.src_tile, t.src_h,     t.src_w, first_row,
+                          first_column, a.src_map_h,                          a.src_map_w, t.lanes};
+    load_tile<kGrad ? 2 : 4>(
+        shape,
+        [&](int s, int c) {
+          if constexpr (kPairs) {
+            return PairOfPlanes<decltype(plane(n, s, c))>{plane(n, s, 2 * c), plane(n, s, 2 * c + 1)};
+          } else {
+            return plane(n, s, c);
+          }
+        },
+        [&](int s, int c, int position, auto v) {
+          if constexpr (kPairs) {
+            put_pair<T>(v, source + s * t.src_plane + position * position_words() + c);
+          } else if constexpr (Frag::kTensor) {
+            source[s * t.src_plane + position * position_words() + c] = round_to_tf32(v);
+          } else {
+            source[(s * t.src_tile + c) * t.src_plane + position] = v;
+          }
+        });
   }
 
   // Where tap k along one axis reads, in rows of the tile; false if it meets no position of this class.
@@ -152,7 +152,7 @@ struct ConvBlock {
 
   // Without a tile: for each position of the warp, every tap that meets the map.
   __device__ void accumulate_direct(typename Frag::Sums& acc, int64_t n, int m, const int (&y)[Frag::kPixels],
-                                    const int (&x)[Frag::kPixels], const bool (&valid)[Frag::kPixels]) const {
+                                    const int (&x)[Frag::kPixels], const int (&pos)[Frag::kPixels]) const {
     const int oc = oc0 + warp % warps_across, s = a.sources > 1 ? m - first_branch() : 0;
     if (oc >= a.out_channels) return;
     const int first = oc / a.co_group * a.ci_group - sc0;
@@ -164,7 +164,7 @@ struct ConvBlock {
 #pragma unroll
         for (int i = 0; i < Frag::kPixels; ++i) {
           int at_y, at_x;
-          bool hit = valid[i];
+          bool hit = pos[i] >= 0;
           if constexpr (kGrad) {
             at_y = y[i] + a.padding[m] - ky, at_x = x[i] + a.padding[m] - kx;
             hit = hit && at_y % a.stride == 0 && at_x % a.stride == 0;
@@ -183,20 +183,34 @@ struct ConvBlock {
     return reinterpret_cast<Moments*>(sums) + (w * a.branches + m) * Frag::kTileOut + channel;
   }
 
+  // mean, scale, beta of a channel of the block, behind the sums over positions.
+  __device__ float* affine_at(int m, int local) const {
+    return sums + kWarps * Frag::kTileOut + 3 * (m * t.out_tile + local);
+  }
+
+  __device__ void load_affines() {
+    for (int i = static_cast<int>(threadIdx.x); i < a.branches * t.out_tile; i += kThreads) {
+      const int m = i / t.out_tile, local = i % t.out_tile, c = min(oc0 + local, a.out_channels - 1);
+      const Affine affine = make_affine(a.norm[m], c, c);
+      float* to = affine_at(m, local);
+      to[0] = affine.mean, to[1] = affine.scale, to[2] = affine.beta;
+    }
+  }
+
   __device__ void clear_sums() {
     const int words = kWarps * Frag::kTileOut * (a.mode == ConvMode::kStats ? 3 * a.branches : 1);
     for (int i = static_cast<int>(threadIdx.x); i < words; i += kThreads) sums[i] = 0.0f;
   }
 
-  // Stores one branch's positions, and takes its part of the statistics or of the sum over positions.
+  // Stores one branch's positions (-1: none), and takes its part of the statistics or of the sum over positions.
   __device__ void finish(const typename Frag::Sums& acc, int64_t n, int m, const int (&pos)[Frag::kPixels],
-                         const bool (&valid)[Frag::kPixels], float (&pooled)[Frag::kOut]) {
+                         float (&pooled)[Frag::kOut]) {
     const int64_t hw = static_cast<int64_t>(a.h) * a.w;
     const int oc = oc0 + warp % warps_across * Frag::kTileOut;
     float count = 0.0f;
     if (a.mode == ConvMode::kStats) {
 #pragma unroll
-      for (int i = 0; i < Frag::kPixels; ++i) count += valid[i] ? 1.0f : 0.0f;
+      for (int i = 0; i < Frag::kPixels; ++i) count += pos[i] >= 0 ? 1.0f : 0.0f;
       count = Frag::sum(count);
     }
 #pragma unroll
@@ -206,16 +220,17 @@ struct ConvBlock {
       T* out = static_cast<T*>(a.out) + ((n * a.branches + m) * a.out_channels + c) * hw;
       float v[Frag::kPixels], total = 0.0f;
       if (a.mode == ConvMode::kFold) {
-        const Affine affine = real ? make_affine(a.norm[m], c, c) : Affine{};
+        const float* affine = affine_at(m, warp % warps_across * Frag::kTileOut + local);
+        const float mean = affine[0], scale = affine[1], beta = affine[2];
 #pragma unroll
-        for (int i = 0; i < Frag::kPixels; ++i) v[i] = activate(apply(affine, acc.at(j, i)), a.relu);
+        for (int i = 0; i < Frag::kPixels; ++i) v[i] = activate((acc.at(j, i) - mean) * scale + beta, a.relu);
       } else {
 #pragma unroll
         for (int i = 0; i < Frag::kPixels; ++i) v[i] = rounded<T>(acc.at(j, i));
       }
 #pragma unroll
       for (int i = 0; i < Frag::kPixels; ++i) {
-        if (!valid[i]) continue;
+        if (pos[i] < 0) continue;
         if (real) from_float(v[i], out + pos[i]);
         total += v[i];
       }
@@ -224,7 +239,7 @@ struct ConvBlock {
         const float mean = Frag::sum(total) / count;
         float m2 = 0.0f;
 #pragma unroll
-        for (int i = 0; i < Frag::kPixels; ++i) m2 += valid[i] ? (v[i] - mean) * (v[i] - mean) : 0.0f;
+        for (int i = 0; i < Frag::kPixels; ++i) m2 += pos[i] >= 0 ? (v[i] - mean) * (v[i] - mean) : 0.0f;
         m2 = Frag::sum(m2);
         if (Frag::first(lane)) merge(*moments_at(warp, m, local), {count, mean, m2});
       }
@@ -250,16 +265,14 @@ struct ConvBlock {
     for (int item = warp / warps_across; item < items; item += warps_along) {
       const int kind = item / chunks, class_y = kind / step_out, class_x = kind % step_out;
       int base[Frag::kPixels], y[Frag::kPixels], x[Frag::kPixels], pos[Frag::kPixels];
-      bool valid[Frag::kPixels];
 #pragma unroll
       for (int i = 0; i < Frag::kPixels; ++i) {
         int q = item % chunks * Frag::kTilePixels + Frag::pixel(i, lane);
-        valid[i] = q < sub_h * sub_w;
-        if (!valid[i]) q = 0;  // any place in the tile
+        const bool in_tile = q < sub_h * sub_w;
+        if (!in_tile) q = 0;  // any place in the tile
         const int qy = q / sub_w, qx = q % sub_w;
         y[i] = y0 + qy * step_out + class_y, x[i] = x0 + qx * step_out + class_x;
-        valid[i] = valid[i] && y[i] < a.h && x[i] < a.w;
-        pos[i] = y[i] * a.w + x[i];
+        pos[i] = in_tile && y[i] < a.h && x[i] < a.w ? y[i] * a.w + x[i] : -1;
         base[i] = (qy * step_source * t.src_w + qx * step_source) * position_words();
       }
       if constexpr (kGrad) {
@@ -267,25 +280,25 @@ struct ConvBlock {
         const float* w = weights;
         for (int m = first_branch(); m < end_branch(); ++m) {
           if constexpr (Frag::kDirect) {
-            accumulate_direct(acc, n, m, y, x, valid);
+            accumulate_direct(acc, n, m, y, x, pos);
           } else {
             accumulate(acc, m, w, base, class_y, class_x);
             w += weight_words(m);
           }
         }
-        store(acc, n, pos, valid);
+        store(acc, n, pos);
       } else {
         float pooled[Frag::kOut] = {};
         const float* w = weights;
         for (int m = 0; m < a.branches; ++m) {
           typename Frag::Sums acc;
           if constexpr (Frag::kDirect) {
-            accumulate_direct(acc, n, m, y, x, valid);
+            accumulate_direct(acc, n, m, y, x, pos);
           } else {
             accumulate(acc, m, w, base, 0, 0);
             w += weight_words(m);
           }
-          finish(acc, n, m, pos, valid, pooled);
+          finish(acc, n, m, pos, pooled);
         }
         if (a.mode == ConvMode::kFold && a.pooled != nullptr) {
 #pragma unroll
@@ -298,8 +311,7 @@ struct ConvBlock {
     }
   }
 
-  __device__ void store(const typename Frag::Sums& acc, int64_t n, const int (&pos)[Frag::kPixels],
-                        const bool (&valid)[Frag::kPixels]) const {
+  __device__ void store(const typename Frag::Sums& acc, int64_t n, const int (&pos)[Frag::kPixels]) const {
     const int oc = oc0 + warp % warps_across * Frag::kTileOut;
 #pragma unroll
     for (int j = 0; j < Frag::kOut; ++j) {
@@ -309,7 +321,7 @@ struct ConvBlock {
       T* out = static_cast<T*>(a.out) + channel * a.h * a.w;
 #pragma unroll
       for (int i = 0; i < Frag::kPixels; ++i) {
-        if (valid[i]) from_float(acc.at(j, i), out + pos[i]);
+        if (pos[i] >= 0) from_float(acc.at(j, i), out + pos[i]);
       }
     }
   }
@@ -347,6 +359,7 @@ struct ConvBlock {
     if constexpr (!Frag::kDirect) load_weights();
     if constexpr (!kGrad) {
       clear_sums();
+      if (a.mode == ConvMode::kFold) load_affines();
       __syncthreads();
     }
     for (int64_t n = image_slot; n < a.n; n += t.image_slots) {
@@ -362,7 +375,7 @@ struct ConvBlock {
 };
 
 template <typename T, class Frag, bool kGrad>
-__global__ void __launch_bounds__(kThreads, 2) conv_kernel(const ConvArgs a) {
+__global__ void __launch_bounds__(kThreads, Frag::kTensor ? 2 : 3) conv_kernel(SKNET_OPS_ARGS ConvArgs a) {
   ConvBlock<T, Frag, kGrad>(a).run();
 }
 

@@ -30,7 +30,7 @@ struct Simt {
   // sums += weights * source for one tap. `source` is moved to tap and first channel, `weight` to (channel, kOut).
   static __device__ void accumulate(Sums& sums, const float* source, const int (&base)[kPixels], int plane,
                                     const float* weight, int channels) {
-#pragma unroll 4
+#pragma unroll 2
     for (int c = 0; c < channels; ++c) {
       float w[kOut], x[kPixels];
 #pragma unroll

@@ -58,7 +58,7 @@ __device__ inline void save_statistics(const Statistics& s, float eps, float mom
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads) pool_kernel(const PoolArgs a) {
+__global__ void __launch_bounds__(kThreads) pool_kernel(SKNET_OPS_ARGS PoolArgs a) {
   __shared__ double scratch[kWarps];
   const int c = static_cast<int>(blockIdx.x % a.c), chunk = static_cast<int>(blockIdx.x / a.c);
   const int lane = static_cast<int>(threadIdx.x % kWarp), warp = static_cast<int>(threadIdx.x / kWarp);
@@ -104,7 +104,7 @@ __global__ void __launch_bounds__(kThreads) pool_kernel(const PoolArgs a) {
   }
 }
 
-static __global__ void __launch_bounds__(kThreads) hidden_kernel(const HiddenArgs a) {
+static __global__ void __launch_bounds__(kThreads) hidden_kernel(SKNET_OPS_ARGS HiddenArgs a) {
   __shared__ double scratch[kWarps];
   const int j = static_cast<int>(blockIdx.x % a.d), chunk = static_cast<int>(blockIdx.x / a.d);
   const int lane = static_cast<int>(threadIdx.x % kWarp), warp = static_cast<int>(threadIdx.x / kWarp);
@@ -155,7 +155,7 @@ __device__ inline void softmax(float (&v)[kMaxBranches], int branches) {
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads) select_kernel(const SelectArgs a) {
+__global__ void __launch_bounds__(kThreads) select_kernel(SKNET_OPS_ARGS SelectArgs a) {
   const int64_t plane = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp;
   if (plane >= a.n * a.c) return;  // the whole warp
   const int64_t n = plane / a.c;

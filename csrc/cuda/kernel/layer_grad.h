@@ -22,7 +22,7 @@ __device__ inline void softmax_grad(const float (&dattention)[kMaxBranches], con
 
 // A warp is one (image, channel): from one read of g and of every branch's z, all sums that the gradients need.
 template <typename T>
-__global__ void __launch_bounds__(kThreads) gate_kernel(const GateArgs a) {
+__global__ void __launch_bounds__(kThreads) gate_kernel(SKNET_OPS_ARGS GateArgs a) {
   const int64_t plane = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp;
   if (plane >= a.n * a.c) return;
   const int64_t n = plane / a.c, branch = static_cast<int64_t>(a.c) * a.hw;
@@ -65,7 +65,7 @@ __global__ void __launch_bounds__(kThreads) gate_kernel(const GateArgs a) {
   }
 }
 
-static __global__ void __launch_bounds__(kThreads) softmax_grad_kernel(const SoftmaxGradArgs a) {
+static __global__ void __launch_bounds__(kThreads) softmax_grad_kernel(SKNET_OPS_ARGS SoftmaxGradArgs a) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= a.n * a.c) return;
   const int64_t first = i / a.c * a.branches * a.c + i % a.c;
@@ -77,7 +77,7 @@ static __global__ void __launch_bounds__(kThreads) softmax_grad_kernel(const Sof
   softmax_grad(dattention, a.attention + first, a.dlogits + first, a.c, a.branches);
 }
 
-static __global__ void __launch_bounds__(kThreads) hidden_grad_kernel(const HiddenGradArgs a) {
+static __global__ void __launch_bounds__(kThreads) hidden_grad_kernel(SKNET_OPS_ARGS HiddenGradArgs a) {
   __shared__ double scratch[kWarps];
   const int j = static_cast<int>(blockIdx.x), all = a.branches * a.c;
   const int lane = static_cast<int>(threadIdx.x % kWarp), warp = static_cast<int>(threadIdx.x / kWarp);
@@ -126,7 +126,7 @@ static __global__ void __launch_bounds__(kThreads) hidden_grad_kernel(const Hidd
   }
 }
 
-static __global__ void __launch_bounds__(kThreads) channel_grad_kernel(const ChannelGradArgs a) {
+static __global__ void __launch_bounds__(kThreads) channel_grad_kernel(SKNET_OPS_ARGS ChannelGradArgs a) {
   __shared__ double scratch[kWarps];
   const int c = static_cast<int>(blockIdx.x);
   const int lane = static_cast<int>(threadIdx.x % kWarp), warp = static_cast<int>(threadIdx.x / kWarp);
@@ -177,7 +177,7 @@ static __global__ void __launch_bounds__(kThreads) channel_grad_kernel(const Cha
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads) fill_kernel(const FillArgs a) {
+__global__ void __launch_bounds__(kThreads) fill_kernel(SKNET_OPS_ARGS FillArgs a) {
   const int64_t plane = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp;
   if (plane >= a.planes) return;
   const int64_t n = plane / (static_cast<int64_t>(a.branches) * a.c);
@@ -193,7 +193,7 @@ __global__ void __launch_bounds__(kThreads) fill_kernel(const FillArgs a) {
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads) select_grad_kernel(const SelectGradArgs a) {
+__global__ void __launch_bounds__(kThreads) select_grad_kernel(SKNET_OPS_ARGS SelectGradArgs a) {
   const int64_t plane = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp;
   if (plane >= a.n * a.c) return;
   const int64_t n = plane / a.c, branch = static_cast<int64_t>(a.c) * a.hw;

@@ -5,7 +5,8 @@
 // second kernel adds the slots up. So the result is the same bits each time.
 #pragma once
 
-#include "cuda/kernel/fragment.h"
+#include "cuda/kernel/load.h"
+#include "cuda/kernel/shape.h"
 #include "cuda/kernel/source.h"
 
 namespace sknet_ops::cuda {
@@ -47,50 +48,46 @@ struct WgradBlock {
   __device__ int tiles_deep() const { return a.ci_group / Job::kIn; }
   __device__ int jobs(int m) const { return tiles_across() * tiles_deep() * a.kernel[m] * a.kernel[m]; }
 
-  // Rows of a tile into shared memory: plane(s, c) gives the values, put() stores one.
-  template <class Plane, class Put>
-  __device__ void load(int sources, int channels, int h, int w, int first_row, int first_column, int map_h, int map_w,
-                       Plane plane, Put put) {
-    const int column = static_cast<int>(threadIdx.x) % t.lanes, step = kThreads / t.lanes, rows = sources * channels * h;
-#pragma unroll 2
-    for (int row = static_cast<int>(threadIdx.x) / t.lanes; row < rows; row += step) {
-      const int y = row % h, c = row / h % channels, s = row / h / channels, map_y = first_row + y;
-      const bool inside_y = map_y >= 0 && map_y < map_h;
-      const auto values = plane(s, c);
-      for (int i = column; i < w; i += t.lanes) {
-        const int map_x = first_column + i;
-        const bool inside = inside_y && map_x >= 0 && map_x < map_w;
-        put(s, c, y * w + i, inside ? values(map_y * map_w + map_x) : 0.0f);
-      }
-    }
-  }
+  static constexpr bool kPairs = Job::kTensor && sizeof(T) == 2;
 
-  __device__ void put(float* to, int s, int channels, int plane, int words, int c, int position, float v) const {
-    if constexpr (Job::kTensor) {
-      T* at = reinterpret_cast<T*>(to + s * plane + position * words) + c;
-      from_float(sizeof(T) == 4 ? round_to_tf32(v) : v, at);
+  // `channels` of each source, in rows of `words` (tensor cores) or planes; the same for x and for the gradient by z.
+  template <int kBatch, class Plane>
+  __device__ void load(TileShape shape, float* to, int plane_words, int words, Plane plane) {
+    const int channels = shape.channels;
+    if constexpr (kPairs) {
+      shape.channels /= 2;
+      load_tile<kBatch>(
+          shape,
+          [&](int s, int c) { return PairOfPlanes<decltype(plane(s, c))>{plane(s, 2 * c), plane(s, 2 * c + 1)}; },
+          [&](int s, int c, int position, const Pair& v) {
+            put_pair<T>(v, to + s * plane_words + position * words + c);
+          });
     } else {
-      to[(s * channels + c) * plane + position] = v;
+      load_tile<kBatch>(shape, plane, [&](int s, int c, int position, float v) {
+        if constexpr (Job::kTensor) {
+          to[s * plane_words + position * words + c] = round_to_tf32(v);
+        } else {
+          to[(s * channels + c) * plane_words + position] = v;
+        }
+      });
     }
   }
 
   __device__ void tile(int64_t n, int index) {
     const int y0 = index / t.tiles_w * t.th, x0 = index % t.tiles_w * t.tw;
     __syncthreads();
-    load(
-        a.sources, t.src_tile, t.src_h, t.src_w, y0 * a.stride - t.origin, x0 * a.stride - t.origin, a.h, a.w,
-        [&](int s, int c) {
-          const int64_t channel = n * a.src_channels + static_cast<int64_t>(s) * (a.src_channels / a.sources) + sc0 + c;
-          return PlaneOfX<T>{static_cast<const T*>(a.x) + channel * a.h * a.w};
-        },
-        [&](int s, int c, int position, float v) { put(x, s, t.src_tile, t.src_plane, in_words(), c, position, v); });
-    load(
-        a.branches, t.out_tile, t.th, t.tw, y0, x0, a.h_out, a.w_out,
-        [&](int m, int c) {
-          return zgrad_plane<T>(a.dz, n, m, oc0 + c, a.out_channels, a.branches,
-                                static_cast<int64_t>(a.h_out) * a.w_out);
-        },
-        [&](int m, int c, int position, float v) { put(dz, m, t.out_tile, t.dz_plane, out_words(), c, position, v); });
+    load<4>({a.sources, t.src_tile, t.src_h, t.src_w, y0 * a.stride - t.origin, x0 * a.stride - t.origin, a.h, a.w,
+             t.lanes},
+            x, t.src_plane, in_words(), [&](int s, int c) {
+              const int64_t channel =
+                  n * a.src_channels + static_cast<int64_t>(s) * (a.src_channels / a.sources) + sc0 + c;
+              return PlaneOfX<T>{static_cast<const T*>(a.x) + channel * a.h * a.w};
+            });
+    load<2>({a.branches, t.out_tile, t.th, t.tw, y0, x0, a.h_out, a.w_out, t.lanes}, dz, t.dz_plane, out_words(),
+            [&](int m, int c) {
+              return zgrad_plane<T>(a.dz, n, m, oc0 + c, a.out_channels, a.branches,
+                                    static_cast<int64_t>(a.h_out) * a.w_out);
+            });
     __syncthreads();
 
     float* to = sums;
@@ -199,13 +196,13 @@ struct WgradBlock {
 };
 
 template <typename T, class Job>
-__global__ void __launch_bounds__(kThreads, 2) wgrad_kernel(const WgradArgs a) {
+__global__ void __launch_bounds__(kThreads, 2) wgrad_kernel(SKNET_OPS_ARGS WgradArgs a) {
   WgradBlock<T, Job>(a).run();
 }
 
 // For shapes that no tile fits: a warp is one weight, and reads everything from global memory.
 template <typename T>
-__global__ void __launch_bounds__(kThreads) wgrad_direct_kernel(const WgradArgs a) {
+__global__ void __launch_bounds__(kThreads) wgrad_direct_kernel(SKNET_OPS_ARGS WgradArgs a) {
   const int64_t blocks = (a.weights + kWarps - 1) / kWarps;
   const int64_t slot = blockIdx.x / blocks, weight = blockIdx.x % blocks * kWarps + threadIdx.x / kWarp;
   if (weight >= a.weights) return;

@@ -37,11 +37,10 @@ $(VENV)/.built: $(VENV)/.installed $(native_sources)
 	$(pip) install --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(DATA)/digits/.written: $(VENV)/.built python/sknet/data/digits.py
+$(DATA)/digits: | $(VENV)/.built
 	$(bin)/python -m sknet.data.digits $(DATA)/digits
-	@touch $@
 
-train: $(DATA)/digits/.written
+train: $(VENV)/.built $(DATA)/digits
 	$(bin)/sknet train -c python/configs/sknet/digits.yaml --data_dir $(DATA)/digits --ckpt_save_dir $(RUNS)/digits
 
 test: $(VENV)/.built $(VENV)/.installed-dev
@@ -49,9 +48,11 @@ test: $(VENV)/.built $(VENV)/.installed-dev
 
 lint: $(VENV)/.installed-dev
 	$(bin)/ruff check .
+	$(bin)/ruff format --check .
 	$(bin)/clang-format --dry-run --Werror $(cxx_sources)
 
 wheel: $(VENV)/.installed
+	rm -rf build/lib.*  # would bring deleted modules back
 	$(pip) wheel --no-deps --no-build-isolation --wheel-dir dist .
 
 clean:

@@ -47,8 +47,9 @@ class CMakeBuild(build_ext):
         if not HAS_PYTHON_HEADERS:
             self.warn("no Python.h: left out sknet_ops._native, the ops on NumPy arrays; MindSpore does not need it")
         defines = [f"-D{name}={value}" for name, value in options.items()]
-        # Fresh: an earlier isolated build has left paths in the cache that no longer exist.
-        self._cmake("-S", ROOT, "-B", build_dir, "-G", "Ninja", "--fresh", *defines, *environment_arguments())
+        # An earlier isolated build has left paths in the cache that no longer exist. The objects stay.
+        (build_dir / "CMakeCache.txt").unlink(missing_ok=True)
+        self._cmake("-S", ROOT, "-B", build_dir, "-G", "Ninja", *defines, *environment_arguments())
         self._cmake("--build", build_dir, "--parallel", jobs)
         self._cmake("--install", build_dir, "--prefix", stage, "--strip")
 

@@ -4,12 +4,16 @@
 from sknet_ops import functional
 from sknet_ops.backends import active_backend, available_backends
 from sknet_ops.binary import active_isa, num_threads, set_num_threads
+from sknet_ops.fusion import fuse
+from sknet_ops.layers import SelectiveKernel
 
 __all__ = [
+    "SelectiveKernel",
     "active_backend",
     "active_isa",
     "available_backends",
     "functional",
+    "fuse",
     "num_threads",
     "set_num_threads",
 ]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from functools import cache
 from pathlib import Path
 
@@ -55,6 +56,8 @@ def _load(path: Path) -> ctypes.CDLL:
         ) from error
     for name in _STRINGS:
         getattr(loaded, name).restype = ctypes.c_char_p
+    # MindSpore sets OMP_NUM_THREADS=1 behind Python's back where it is unset; os.environ still shows the user's wish.
+    loaded.sknet_ops_ignore_omp_num_threads("OMP_NUM_THREADS" not in os.environ)
     return loaded
 
 

@@ -7,7 +7,7 @@ names (lists for one a branch); attributes are a dict of the keyword arguments.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -58,6 +58,14 @@ def _norm(rng: np.random.Generator, channels: int, prefix: str = "") -> Tensors:
         prefix + "moving_mean": rng.normal(0, 0.5, channels),
         prefix + "moving_variance": rng.uniform(0.5, 2, channels),
     }
+
+
+def _images(rng: np.random.Generator, n: int, c: int, h: int, w: int) -> np.ndarray:
+    """Images that differ in their means too.
+
+    Else, over large maps, a batch's pooled vectors would be nearly equal, and the hidden layer's statistics noise.
+    """
+    return rng.normal(0, 1, (n, c, h, w)) + rng.normal(0, 1, (n, c, 1, 1))
 
 
 def _conv_weight(rng: np.random.Generator, c_out: int, c_in_per_group: int, kernel: int) -> np.ndarray:
@@ -133,7 +141,7 @@ class SkConvCase:
             for k in self.kernel
         ]
         tensors = {name: [branch[name] for branch in branches] for name in branches[0]}
-        tensors["x"] = rng.normal(0, 1, (self.n, self.c_in, *self.hw))
+        tensors["x"] = _images(rng, self.n, self.c_in, *self.hw)
         if self.op == "selective_kernel":
             tensors.update(_attention_weights(rng, self.c_out, len(self.kernel), self.c_reduced, "attn_"))
         return tensors
@@ -165,8 +173,8 @@ class AttentionCase:
         return {}
 
     def tensors(self, rng: np.random.Generator) -> Tensors:
-        # Images differ in mean, else the hidden layer's variance over the batch would be rounding noise.
-        u = rng.normal(0, 1, (self.n, self.branches, self.c, *self.hw)) + rng.normal(0, 1, (self.n, 1, self.c, 1, 1))
+        u = _images(rng, self.n, self.branches * self.c, *self.hw)
+        u = u.reshape(self.n, self.branches, self.c, *self.hw)
         if self.op == "sk_select":
             return {"u": u, "attention": rng.uniform(0, 1, (self.n, self.branches, self.c))}
         weights = _attention_weights(rng, self.c, self.branches, self.c_reduced, "")
@@ -365,3 +373,35 @@ def flat(result: Tensors) -> dict[str, np.ndarray]:
         else:
             arrays[name] = value
     return arrays
+
+
+def both_passes(module: Any, example: Example, training: bool, dtype: type, **backend: str) -> tuple[Tensors, Tensors]:
+    """Forward outputs with the moving statistics as they then are, and all gradients. Asserts that inputs stay."""
+    op = example.op
+    attrs = {**example.case.attrs(), **mode(op, training)}
+    tensors = cast(example.tensors, dtype)
+    forward = getattr(module, op.name)(**tensors, **attrs, **backend)
+    moving = {name: value for name, value in tensors.items() if "moving" in name}
+    _assert_equal(tensors, example.tensors, except_for=moving if training else ())
+
+    before = cast({**forward, **moving}, dtype)
+    arguments = gradient_arguments(op, tensors, forward, example.cotangent.astype(dtype), training)
+    gradients = getattr(module, op.name + "_grad")(**arguments, **attrs, **backend)
+    _assert_equal(tensors, example.tensors, except_for=moving if training else ())
+    _assert_equal({**forward, **moving}, before)
+    return flat(before), flat(gradients)
+
+
+def _assert_equal(got: Tensors, expected: Tensors, except_for: Collection[str] = ()) -> None:
+    got, expected = ({n: a for n, a in t.items() if n not in except_for} for t in (got, expected))
+    expected = flat(expected)
+    changed = [name for name, array in flat(got).items() if not np.array_equal(array, expected[name], equal_nan=True)]
+    assert not changed, f"the op changed its inputs {changed}"
+
+
+def assert_close(got: Tensors, expected: Tensors, tolerance: float, floor: float = 0.0) -> None:
+    """Every array of `got` against its namesake; the message lists the errors that are too large."""
+    assert set(got) == set(expected)
+    errors = {name: error(got[name], expected[name], floor) for name in expected}
+    wrong = {name: value for name, value in errors.items() if not value <= tolerance}
+    assert not wrong, f"relative errors above {tolerance}: {wrong}"

@@ -8,6 +8,7 @@ import os
 import platform
 import shlex
 import sys
+import sysconfig
 import zlib
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Settings that change what a test runs; the line that reproduces a failure repeats those that are set.
 ENVIRONMENT = ("SKNET_OPS_ISA", "SKNET_OPS_BACKEND", "SKNET_OPS_SHARED", "SKNET_OPS_NATIVE", "ONEDNN_MAX_CPU_ISA",
                "OMP_NUM_THREADS")  # fmt: skip
+HAS_PYTHON_HEADERS = Path(sysconfig.get_path("include"), "Python.h").exists()
 ISAS = ("scalar", "neon") if platform.machine() in ("aarch64", "arm64") else ("scalar", "avx2", "avx512")
 
 
@@ -49,9 +51,14 @@ def _find_native() -> Path:
     else:
         package = importlib.util.find_spec("sknet_ops")
         folders = list(package.submodule_search_locations or ()) if package else []
-    found = [path for folder in folders for path in sorted(Path(folder).glob("_native*.so"))]
+    name = (
+        f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"  # an editable install for another Python may lie beside it
+    )
+    found = [Path(folder, name) for folder in folders if Path(folder, name).is_file()]
+    if not found and not HAS_PYTHON_HEADERS:
+        pytest.skip("no sknet_ops._native: this Python has no Python.h to build it with (python3-dev)")
     if not found:
-        pytest.fail(f"no sknet_ops/_native*.so in {folders or 'the import path'}: run `pip install -e .` first")
+        pytest.fail(f"no {name} in {folders or 'the import path'}: run `pip install -e .` first")
     return found[0]
 
 

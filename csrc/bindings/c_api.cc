@@ -5,6 +5,7 @@
 #include <exception>
 #include <string>
 
+#include "cpu/threads.h"
 #include "sknet_ops/ops.h"
 
 namespace {
@@ -51,5 +52,8 @@ SKNET_OPS_API int sknet_ops_num_threads() { return sknet_ops::cpu::num_threads()
 
 // 0: back to the automatic choice.
 SKNET_OPS_API void sknet_ops_set_num_threads(int threads) { sknet_ops::cpu::set_num_threads(threads); }
+
+// Whether the automatic choice of threads leaves OMP_NUM_THREADS out of account.
+SKNET_OPS_API void sknet_ops_ignore_omp_num_threads(int ignore) { sknet_ops::cpu::ignore_omp_num_threads(ignore != 0); }
 
 }  // extern "C"

@@ -5,28 +5,17 @@ namespace sknet_ops::glue {
 
 const char* type_name(mindspore::TypeId type) {
   switch (static_cast<int>(type)) {  // MindSpore's numbers
-    case 30:
-      return "bool";
-    case 32:
-      return "int8";
-    case 33:
-      return "int16";
-    case 34:
-      return "int32";
-    case 35:
-      return "int64";
-    case 37:
-      return "uint8";
-    case 42:
-      return "float16";
-    case 43:
-      return "float32";
-    case 44:
-      return "float64";
-    case 45:
-      return "bfloat16";
-    default:
-      return "other than a real number";
+    case 30: return "bool";
+    case 32: return "int8";
+    case 33: return "int16";
+    case 34: return "int32";
+    case 35: return "int64";
+    case 37: return "uint8";
+    case 42: return "float16";
+    case 43: return "float32";
+    case 44: return "float64";
+    case 45: return "bfloat16";
+    default: return "other than a real number";
   }
 }
 

@@ -55,7 +55,7 @@ const char* why_not(Isa isa) {
 #if defined(__x86_64__)
     case Isa::kAvx2:
       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? nullptr
-                                                                            : "this processor has no AVX2 with FMA";
+                                                                             : "this processor has no AVX2 with FMA";
     case Isa::kAvx512:
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
                      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&

@@ -64,8 +64,8 @@ void fill_taps(const std::vector<AxisTap>& rows, const std::vector<AxisTap>& col
   for (const AxisTap& r : rows) {
     for (const AxisTap& c : cols) {
       const int64_t row = l.low_h + r.shift, col = l.low_w + c.shift;
-      set->offset[t] = ((row % l.stride) * l.stride + col % l.stride) * l.phase + row / l.stride * l.pitch +
-                       col / l.stride;
+      set->offset[t] =
+          ((row % l.stride) * l.stride + col % l.stride) * l.phase + row / l.stride * l.pitch + col / l.stride;
       set->index[t] = r.index * kernel + c.index;
       ++t;
     }
@@ -156,8 +156,8 @@ void plan_backward(const ConvShape& c, BackwardPlan* plan) {
     for (int64_t q = 0; q < s; ++q) furthest = std::max(furthest, max_offset(rows[r], cols[q], l));
   }
   finish_layout(furthest, (h_count[0] > 0 ? (h_count[0] - 1) * l.pitch : 0) + w_count[0], &l);
-  l.direct = s == 1 && l.low_h == 0 && l.low_w == 0 && l.pitch == l.w && l.used_h == l.h && l.rows == l.h &&
-             furthest == 0;
+  l.direct =
+      s == 1 && l.low_h == 0 && l.low_w == 0 && l.pitch == l.w && l.used_h == l.h && l.rows == l.h && furthest == 0;
   for (int64_t r = 0; r < s; ++r) {
     for (int64_t q = 0; q < s; ++q) {
       fill_taps(rows[r], cols[q], c.kernel, h_count[r], w_count[q], l, &plan->phase[r * s + q]);

@@ -20,6 +20,8 @@ namespace {
 constexpr int kMaxThreads = 256;
 constexpr int kSpins = 4000;  // some 20 us: shorter than a wake-up, long enough to catch the next phase of an op
 
+std::atomic<bool> g_ignore_environment{false};
+
 // The cgroup's CPU limit in whole CPUs, rounded up; 0 if there is none.
 int cgroup_cpus() {
   long long quota = -1, period = -1;
@@ -44,7 +46,7 @@ int automatic_threads() {
   if (n < 1) n = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
   static const int limit = cgroup_cpus();
   if (limit > 0 && limit < n) n = limit;
-  if (const char* env = std::getenv("OMP_NUM_THREADS")) {
+  if (const char* env = g_ignore_environment.load() ? nullptr : std::getenv("OMP_NUM_THREADS")) {
     const int asked = std::atoi(env);  // "4,2" means four at the outer level
     if (asked >= 1 && asked < n) n = asked;
   }
@@ -52,14 +54,14 @@ int automatic_threads() {
 }
 
 struct Pool {
-  std::mutex op;                  // one op at a time
-  std::mutex lock;                // guards sleeping and starting
+  std::mutex op;    // one op at a time
+  std::mutex lock;  // guards sleeping and starting
   std::condition_variable wake;
   std::atomic<uint64_t> generation{0};
   std::atomic<int64_t> next{0}, tasks{0};
-  std::atomic<int> busy{0};       // workers that have not finished the current generation
+  std::atomic<int> busy{0};  // workers that have not finished the current generation
   std::atomic<int> sleeping{0};
-  std::atomic<int> wanted{1};     // workers in the current op, the caller included
+  std::atomic<int> wanted{1};  // workers in the current op, the caller included
   TaskFn fn = nullptr;
   void* context = nullptr;
   int started = 1;
@@ -124,6 +126,8 @@ int num_threads() {
 }
 
 void set_num_threads(int threads) { g_override.store(threads < 0 ? 0 : threads > kMaxThreads ? kMaxThreads : threads); }
+
+void ignore_omp_num_threads(bool ignore) { g_ignore_environment.store(ignore); }
 
 int workers() { return pool().wanted.load(std::memory_order_relaxed); }
 

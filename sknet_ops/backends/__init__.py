@@ -13,6 +13,7 @@ import sys
 from dataclasses import dataclass
 from types import ModuleType
 
+from sknet_ops import binary
 from sknet_ops.backends import akg, ascend, cpu, cuda, reference
 
 _BACKENDS: tuple[ModuleType, ...] = (cpu, reference, ascend, akg, cuda)
@@ -49,12 +50,15 @@ def active_backend() -> str:
 
     Raises:
         ValueError: If SKNET_OPS_BACKEND names no backend.
-        BackendUnavailableError: If it cannot run here.
+        BinaryMissingError: If it needs the native library, and that has not been built.
+        BackendUnavailableError: If it cannot run here for another reason.
     """
     name = os.environ.get("SKNET_OPS_BACKEND") or cpu.NAME
     for module in _BACKENDS:
         if name == module.NAME:
             reason = module.why_not()
+            if reason is not None and reason == binary.why_not():
+                raise binary.BinaryMissingError(reason)
             if reason is not None:
                 raise BackendUnavailableError(f"backend {name} cannot run here: {reason}")
             return name

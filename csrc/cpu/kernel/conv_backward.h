@@ -4,9 +4,8 @@
 // The gradient by the outputs is not a tensor: produce(m, n, c, plane) computes one plane of it where it is needed.
 
 // One finished run of rows of one phase of dx.
-static inline void store_dx(const float* from, int64_t pitch, int64_t rows, int64_t width, int64_t row,
-                            int64_t stride, int64_t phase_row, int64_t phase_col, int64_t dx_width, bool add,
-                            float* dx) {
+static inline void store_dx(const float* from, int64_t pitch, int64_t rows, int64_t width, int64_t row, int64_t stride,
+                            int64_t phase_row, int64_t phase_col, int64_t dx_width, bool add, float* dx) {
   if (stride == 1 && !add) {
     unpad_rows(from, pitch, rows, width, dx + row * dx_width);
     return;
@@ -27,12 +26,14 @@ static inline void store_dx(const float* from, int64_t pitch, int64_t rows, int6
 }
 
 static inline void weight_run_block(int64_t size, int pairs, const float* dz, int64_t dz_channel, int64_t dz_image,
-                                    const float* const* x, int64_t x_image, int64_t images, int64_t vectors,
-                                    float* dw, int64_t dw_stride, const int64_t* dw_index) {
+                                    const float* const* x, int64_t x_image, int64_t images, int64_t vectors, float* dw,
+                                    int64_t dw_stride, const int64_t* dw_index) {
   switch (size) {
     case 4: weight_run<4>(pairs, dz, dz_channel, dz_image, x, x_image, images, vectors, dw, dw_stride, dw_index); break;
     case 2: weight_run<2>(pairs, dz, dz_channel, dz_image, x, x_image, images, vectors, dw, dw_stride, dw_index); break;
-    default: weight_run<1>(pairs, dz, dz_channel, dz_image, x, x_image, images, vectors, dw, dw_stride, dw_index); break;
+    default:
+      weight_run<1>(pairs, dz, dz_channel, dz_image, x, x_image, images, vectors, dw, dw_stride, dw_index);
+      break;
   }
 }
 
@@ -123,43 +124,55 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
       const TapSet& taps = back[m].phase[f];
       tap_rows(taps, layout.pitch, dz, layout.channel, group_out, w, b.size, local_scratch(Local::kTile, worker),
                [&](int64_t i, int64_t row, int64_t rows, int64_t pitch, const float* from) {
-                 store_dx(from, pitch, rows, taps.w_out, row, shape.stride, f / shape.stride, f % shape.stride,
-                          shape.w, add, to + i * hw_in);
+                 store_dx(from, pitch, rows, taps.w_out, row, shape.stride, f / shape.stride, f % shape.stride, shape.w,
+                          add, to + i * hw_in);
                });
       w += group_out * taps.count * b.size;
     }
   };
 
   if (set.by_group(in.channel)) {
-    reserve_local(Local::kPlanes, group_in * in.channel);
-    reserve_local(Local::kPlanesB, group_out * (out_channel + flat));
+    // As many images at a time as fit a second-level cache: the weight gradient ends in sums across vectors, which
+    // small maps must not pay for every image.
+    const int64_t x_image = group_in * in.channel, dz_image = group_out * out_channel, flat_image = group_out * flat;
+    const int64_t chunk = max_of(1, min_of(shape.n, 96 * 1024 / (x_image + dz_image + flat_image)));
+    reserve_local(Local::kPlanes, chunk * x_image);
+    reserve_local(Local::kPlanesB, chunk * (dz_image + flat_image));
     parallel(groups, [&](int64_t group, int worker) {
       float* planes = local_scratch(Local::kPlanes, worker);
       float* dz = local_scratch(Local::kPlanesB, worker);
+      float* spread = dz + chunk * dz_image;
       float* row = local_scratch(Local::kRow, worker);
-      for (int64_t n = 0; n < shape.n; ++n) {
+      for (int64_t n0 = 0; n0 < shape.n; n0 += chunk) {
+        const int64_t now = min_of(chunk, shape.n - n0);
         for (int m = 0; m < set.branches; ++m) {
           const PlaneLayout& layout = back[m].layout;
-          float* spread = dz + group_out * layout.channel;
-          if (m == 0 || set.split) {
-            for (int64_t c = 0; c < group_in; ++c) {
-              pad_plane(in, x + (n * channels + set.first_in(m, group) + c) * hw_in, planes + c * in.channel);
+          for (int64_t i = 0; i < now; ++i) {
+            if (m == 0 || set.split) {
+              const float* from = x + ((n0 + i) * channels + set.first_in(m, group)) * hw_in;
+              for (int64_t c = 0; c < group_in; ++c) {
+                pad_plane(in, from + c * hw_in, planes + i * x_image + c * in.channel);
+              }
             }
-          }
-          for (int64_t co = 0; co < group_out; ++co) {
-            produce(m, n, group * group_out + co, row);
-            pad_plane(layout, row, dz + co * layout.channel);
-            spread_rows(row, shape.h_out, shape.w_out, in.pitch, flat, spread + co * flat);
+            for (int64_t co = 0; co < group_out; ++co) {
+              produce(m, n0 + i, group * group_out + co, row);
+              pad_plane(layout, row, dz + i * dz_image + co * layout.channel);
+              spread_rows(row, shape.h_out, shape.w_out, in.pitch, flat, spread + i * flat_image + co * flat);
+            }
           }
           const int64_t k2 = set.branch[m].kernel * set.branch[m].kernel, per_channel = group_in * k2;
           for (int64_t co = 0; co < group_out;) {
             const ChannelBlock b = weight_block_at(group_out, co);
-            weight_pairs(plan.taps[m], k2, 0, group_in * plan.taps[m].count, planes, in.channel, 0,
-                         spread + co * flat, flat, 0, 1, vectors, b.size,
+            weight_pairs(plan.taps[m], k2, 0, group_in * plan.taps[m].count, planes, in.channel, x_image,
+                         spread + co * flat, flat, flat_image, now, vectors, b.size,
                          dweight[m] + (group * group_out + co) * per_channel, per_channel);
             co += b.size;
           }
-          for (int64_t i = 0; i < blocks; ++i) input_gradient(m, n, group, block_at(group_in, i), dz, worker);
+          for (int64_t i = 0; i < now; ++i) {
+            for (int64_t j = 0; j < blocks; ++j) {
+              input_gradient(m, n0 + i, group, block_at(group_in, j), dz + i * dz_image, worker);
+            }
+          }
         }
       }
     });
@@ -172,8 +185,7 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
     dz_image += shape.c_out * back[m].layout.channel;
   }
   const int64_t flat_image = set.branches * shape.c_out * flat, x_image = channels * (x_direct ? hw_in : in.channel);
-  const int64_t chunk =
-      max_of(1, min_of(shape.n, kChunkFloats / max_of(dz_image, max_of(flat_image, x_image))));
+  const int64_t chunk = max_of(1, min_of(shape.n, kChunkFloats / max_of(dz_image, max_of(flat_image, x_image))));
   float* dz = shared_scratch(Shared::kPlanes, chunk * dz_image);
   float* spread = shared_scratch(Shared::kPlanesB, chunk * flat_image);
   float* padded = x_direct ? nullptr : shared_scratch(Shared::kPlanesC, chunk * x_image);
@@ -220,8 +232,8 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
           const ChannelBlock b = weight_block_at(end, co);
           const int64_t c = group * group_out + co;
           weight_pairs(plan.taps[m], k2, k, min_of(pairs, k + range), planes + set.first_in(m, group) * channel,
-                       channel, x_image, spread + (m * shape.c_out + c) * flat, flat, flat_image, now, vectors,
-                       b.size, dweight[m] + c * per_channel, per_channel);
+                       channel, x_image, spread + (m * shape.c_out + c) * flat, flat, flat_image, now, vectors, b.size,
+                       dweight[m] + c * per_channel, per_channel);
           co += b.size;
         }
       });

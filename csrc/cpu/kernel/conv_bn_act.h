@@ -92,8 +92,7 @@ static void conv_bn_act_grad(const ConvBnActParams& p, const ConvBnActBackward<f
     int64_t i = 0;
     for (; i + kVec <= hw; i += kVec) store(to + i, step(load(dy + i), load(y + i), load(zp + i)));
     if (i < hw) {
-      store_part(to + i, step(load_part(dy + i, hw - i), load_part(y + i, hw - i), load_part(zp + i, hw - i)),
-                 hw - i);
+      store_part(to + i, step(load_part(dy + i, hw - i), load_part(y + i, hw - i), load_part(zp + i, hw - i)), hw - i);
     }
   });
 }

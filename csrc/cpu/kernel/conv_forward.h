@@ -31,9 +31,8 @@ static inline ChannelBlock block_at(int64_t channels, int64_t index) {
   }
 }
 
-static inline void tap_run_block(int64_t size, const float* x, int64_t channel, int64_t channels,
-                                 const int64_t* offset, int64_t taps, const float* w, float* out, int64_t out_stride,
-                                 int64_t vectors) {
+static inline void tap_run_block(int64_t size, const float* x, int64_t channel, int64_t channels, const int64_t* offset,
+                                 int64_t taps, const float* w, float* out, int64_t out_stride, int64_t vectors) {
   switch (size) {
 #if SKNET_VEC == 16 || defined(__aarch64__)
     case 8: tap_run<8>(x, channel, channels, offset, taps, w, out, out_stride, vectors, false); break;
@@ -120,9 +119,7 @@ struct ConvSet {
   int64_t first_in(int m, int64_t group) const { return (split ? m * branch[0].c_in : 0) + group * group_in(); }
   // One group at a time, its padded planes in cache for all branches, rather than whole images. Must not depend on
   // the number of threads: the order of summation hangs on it.
-  bool by_group(int64_t plane_floats) const {
-    return branch[0].groups >= 8 && group_in() * plane_floats <= 96 * 1024;
-  }
+  bool by_group(int64_t plane_floats) const { return branch[0].groups >= 8 && group_in() * plane_floats <= 96 * 1024; }
 };
 
 inline constexpr int64_t kChunkFloats = 4 << 20;  // padded planes in flight: 16 MB
@@ -217,8 +214,8 @@ static void conv_forward(const ConvSet& set, const float* x, const float* const*
       const int m = static_cast<int>(rest / branch_blocks);
       const int64_t group = rest % branch_blocks / blocks, first = set.first_in(m, group);
       const int64_t channel = direct ? hw_in : layout.channel;
-      const float* planes = direct ? x + ((n0 + i) * channels + first) * hw_in
-                                   : padded + (i * channels + first) * layout.channel;
+      const float* planes =
+          direct ? x + ((n0 + i) * channels + first) * hw_in : padded + (i * channels + first) * layout.channel;
       run_block(m, n0 + i, group, block_at(group_out, rest % blocks), planes, channel, worker);
     });
   }

@@ -51,11 +51,21 @@ static void tap_run(const float* x, int64_t channel, int64_t channels, const int
     const int64_t now = ceil_div(vectors, blocks);
     switch (now) {
       case 1: tap_block<CO, 1>(x, channel, channels, offset, taps, w, out, out_stride, accumulate); break;
-      case 2: if constexpr (kMost >= 2) tap_block<CO, 2>(x, channel, channels, offset, taps, w, out, out_stride, accumulate); break;
-      case 3: if constexpr (kMost >= 3) tap_block<CO, 3>(x, channel, channels, offset, taps, w, out, out_stride, accumulate); break;
-      case 4: if constexpr (kMost >= 4) tap_block<CO, 4>(x, channel, channels, offset, taps, w, out, out_stride, accumulate); break;
-      case 5: if constexpr (kMost >= 5) tap_block<CO, 5>(x, channel, channels, offset, taps, w, out, out_stride, accumulate); break;
-      case 6: if constexpr (kMost >= 6) tap_block<CO, 6>(x, channel, channels, offset, taps, w, out, out_stride, accumulate); break;
+      case 2:
+        if constexpr (kMost >= 2) tap_block<CO, 2>(x, channel, channels, offset, taps, w, out, out_stride, accumulate);
+        break;
+      case 3:
+        if constexpr (kMost >= 3) tap_block<CO, 3>(x, channel, channels, offset, taps, w, out, out_stride, accumulate);
+        break;
+      case 4:
+        if constexpr (kMost >= 4) tap_block<CO, 4>(x, channel, channels, offset, taps, w, out, out_stride, accumulate);
+        break;
+      case 5:
+        if constexpr (kMost >= 5) tap_block<CO, 5>(x, channel, channels, offset, taps, w, out, out_stride, accumulate);
+        break;
+      case 6:
+        if constexpr (kMost >= 6) tap_block<CO, 6>(x, channel, channels, offset, taps, w, out, out_stride, accumulate);
+        break;
     }
     x += now * kVec;
     out += now * kVec;

@@ -22,7 +22,6 @@ static inline Vec apply(const Affine& a, Vec z) {
   return (z - broadcast(a.mean)) * broadcast(a.scale) + broadcast(a.beta);
 }
 
-
 // Loads fewer than a vector; the rest is zero.
 static inline Vec load_part(const float* p, int64_t n) {
   float buffer[kVec] = {};

@@ -22,8 +22,7 @@ static void selective_kernel_inference(const SelectiveKernelParams& p, const Sel
     now.n = min_of(chunk, p.conv.n - n0);
     const SkBranches b(now);
     conv_forward(
-        b.set, t.x + n0 * image_in, t.weight,
-        [&](int m, int64_t n, int64_t c) { return u + b.plane(m, n, c) * hw; },
+        b.set, t.x + n0 * image_in, t.weight, [&](int m, int64_t n, int64_t c) { return u + b.plane(m, n, c) * hw; },
         [&](int m, int64_t n, int64_t c, float* plane, int64_t count, int) {
           affine_plane(plane, affine[m * channels + c], p.conv.norm.relu, nullptr, count, plane);
           sums[b.plane(m, n, c)] = plane_sum(plane, count);
@@ -176,16 +175,15 @@ static void selective_kernel_grad(const SelectiveKernelParams& p, const Selectiv
     pooled = again, hidden = again + n_images * channels;
   }
 
-  GateSums* gates = reinterpret_cast<GateSums*>(
-      shared_scratch(Shared::kStats, n_images * (stacked * (8 + 4 + 1) + channels) + 16));
+  GateSums* gates =
+      reinterpret_cast<GateSums*>(shared_scratch(Shared::kStats, n_images * (stacked * (8 + 4 + 1) + channels) + 16));
   GradSums* sums = reinterpret_cast<GradSums*>(gates + n_images * stacked);
   float* dattention = reinterpret_cast<float*>(sums + n_images * stacked);
   float* dpooled = dattention + n_images * stacked;
   parallel(n_images * stacked, [&](int64_t plane, int) {
     const int64_t n = plane / stacked, c = plane % channels;
     const int m = static_cast<int>(plane % stacked / channels);
-    const GateSums s =
-        gate_sums(t.dy + (n * channels + c) * hw, z + plane * hw, affine[plane % stacked], act, hw);
+    const GateSums s = gate_sums(t.dy + (n * channels + c) * hw, z + plane * hw, affine[plane % stacked], act, hw);
     gates[plane] = s;
     // sum of dy * u, with u = r * (gamma * xhat + beta)
     dattention[plane] = static_cast<float>(static_cast<double>(t.norm[m].gamma[c]) * s.dyx +

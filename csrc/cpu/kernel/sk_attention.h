@@ -133,8 +133,8 @@ static void attention_backward(const SkAttentionParams& p, const float* dattenti
         inner += static_cast<double>(att[m * p.c + c]) * static_cast<double>(d[m * p.c + c]);
       }
       for (int m = 0; m < p.branches; ++m) {
-        dl[m * p.c + c] = static_cast<float>(static_cast<double>(att[m * p.c + c]) *
-                                             (static_cast<double>(d[m * p.c + c]) - inner));
+        dl[m * p.c + c] =
+            static_cast<float>(static_cast<double>(att[m * p.c + c]) * (static_cast<double>(d[m * p.c + c]) - inner));
       }
     }
     float* dh = dhidden + n * r;
@@ -166,9 +166,10 @@ static void attention_backward(const SkAttentionParams& p, const float* dattenti
     }
     dbeta[j] = static_cast<float>(g_sum);
     dgamma[j] = static_cast<float>(gx_sum);
-    const double count = static_cast<double>(max_of(1, p.n)), training = p.norm.training ? 1.0 : 0.0;
     for (int64_t n = 0; n < p.n; ++n) {
-      const double g = static_cast<double>(dhidden[n * r + j]) - training * (g_sum + xhat(n) * gx_sum) / count;
+      double g = static_cast<double>(dhidden[n * r + j]);
+      // Not a product with 0 or 1: NaN of one image would reach the others.
+      if (p.norm.training) g -= (g_sum + xhat(n) * gx_sum) / static_cast<double>(p.n);
       dhidden[n * r + j] = static_cast<float>(static_cast<double>(a.scale) * g);
     }
   }
@@ -198,8 +199,8 @@ static void sk_attention_grad(const SkAttentionParams& p, const SkAttentionBackw
     attention_hidden(p, again, t.fc_reduce, again + p.n * p.c);
     pooled = again, hidden = again + p.n * p.c;
   }
-  attention_backward(p, t.dattention, t.attention, pooled, hidden, t.mean, t.inv_std, t.fc_reduce, t.norm,
-                     t.fc_select, dpooled, t.dfc_reduce, t.dgamma, t.dbeta, t.dfc_select);
+  attention_backward(p, t.dattention, t.attention, pooled, hidden, t.mean, t.inv_std, t.fc_reduce, t.norm, t.fc_select,
+                     dpooled, t.dfc_reduce, t.dgamma, t.dbeta, t.dfc_select);
   parallel(p.n * p.branches * p.c, [&](int64_t plane, int) {
     const int64_t n = plane / (p.branches * p.c), c = plane % p.c;
     const float g = static_cast<float>(static_cast<double>(dpooled[n * p.c + c]) / static_cast<double>(hw));

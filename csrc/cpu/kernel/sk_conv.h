@@ -18,8 +18,7 @@ struct SkBranches {
 // The raw convolutions into z, and the batch statistics.
 static void sk_conv_statistics(const SkConvParams& p, const SkBranches& b, const float* x, const float* const* weight,
                                const NormTensors<float>* norm, float* z, float* mean, float* inv_std) {
-  Moments* moments =
-      reinterpret_cast<Moments*>(shared_scratch(Shared::kStats, p.branches * p.c_out * p.n * 4));
+  Moments* moments = reinterpret_cast<Moments*>(shared_scratch(Shared::kStats, p.branches * p.c_out * p.n * 4));
   conv_forward(
       b.set, x, weight, [&](int m, int64_t n, int64_t c) { return z + b.plane(m, n, c) * b.hw; },
       [&](int m, int64_t n, int64_t c, float* plane, int64_t count, int) {
@@ -56,9 +55,9 @@ static void sk_conv(const SkConvParams& p, const SkConvForward<float>& t) {
   if (p.n == 0) return;
   const SkBranches b(p);
   if (p.norm.training) sk_conv_statistics(p, b, t.x, t.weight, t.norm, t.z, t.mean, t.inv_std);
-  const Affine* affine = branch_affines(
-      p, t.norm, t.mean, t.inv_std,
-      reinterpret_cast<Affine*>(shared_scratch(Shared::kSmall, p.branches * p.c_out * 4)));
+  const Affine* affine =
+      branch_affines(p, t.norm, t.mean, t.inv_std,
+                     reinterpret_cast<Affine*>(shared_scratch(Shared::kSmall, p.branches * p.c_out * 4)));
   if (p.norm.training) {
     const int64_t stacked = p.branches * p.c_out;
     parallel(p.n * stacked, [&](int64_t plane, int) {
@@ -124,8 +123,7 @@ static void sk_conv_grad(const SkConvParams& p, const SkConvBackward<float>& t) 
     int64_t i = 0;
     for (; i + kVec <= hw; i += kVec) step(load(du + i), load(zp + i));
     if (i < hw) step(load_part(du + i, hw - i), load_part(zp + i, hw - i));
-    sums[plane % stacked * p.n + plane / stacked] = {static_cast<double>(sum(g_sum)),
-                                                    static_cast<double>(sum(gx_sum))};
+    sums[plane % stacked * p.n + plane / stacked] = {static_cast<double>(sum(g_sum)), static_cast<double>(sum(gx_sum))};
   });
   branch_zgrads(p, hw, affine, sums, t.dgamma, t.dbeta, scratch.zgrad);
   conv_backward(b.set, t.x, t.weight, t.dx, t.dweight, [&](int m, int64_t n, int64_t c, float* to) {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The ops, as one table of functions per backend. Every backend fills the same table; nothing else is shared.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Plain structs that describe one call of one op. No framework types, no std types: they cross every ABI.
 //
 // Layouts (row-major, contiguous):
@@ -8,7 +9,8 @@
 //   y          (n, c_out, h_out, w_out)
 // mean and inv_std are those that the normalisation used: inv_std = 1 / sqrt(variance + eps), biased variance.
 // Running statistics are updated as MindSpore and PyTorch do:
-//   moving <- (1 - momentum) * moving + momentum * batch,  batch variance unbiased (count / (count - 1); 1 if count is 1).
+//   moving <- (1 - momentum) * moving + momentum * batch
+// with the unbiased batch variance, count / (count - 1) times the biased one; 1 times if count is 1.
 #pragma once
 
 #include <cstdint>
@@ -19,17 +21,17 @@ inline constexpr int kMaxBranches = 4;
 
 // One 2-D convolution, square kernel, same stride, padding and dilation in both directions.
 struct ConvShape {
-  int64_t n, c_in, h, w;            // c_in: channels that this convolution reads (all groups together)
+  int64_t n, c_in, h, w;  // c_in: channels that this convolution reads (all groups together)
   int64_t c_out, groups;
   int64_t kernel, stride, padding, dilation;
   int64_t h_out, w_out;
 };
 
 struct NormParams {
-  bool training;                    // true: batch statistics, and the moving ones are updated in place
-  bool relu;                        // false: identity
+  bool training;  // true: batch statistics, and the moving ones are updated in place
+  bool relu;      // false: identity
   float eps;
-  float momentum;                   // weight of the new batch in the moving statistics
+  float momentum;  // weight of the new batch in the moving statistics
 };
 
 struct ConvBnActParams {
@@ -38,10 +40,10 @@ struct ConvBnActParams {
 };
 
 struct SkConvParams {
-  int64_t n, c_in, h, w;            // c_in: channels of the input tensor
+  int64_t n, c_in, h, w;  // c_in: channels of the input tensor
   int64_t c_out, groups, stride, h_out, w_out;
-  int branches;                     // 1..kMaxBranches
-  bool split_input;                 // branch m reads channels [m, m + 1) * c_in / branches
+  int branches;      // 1..kMaxBranches
+  bool split_input;  // branch m reads channels [m, m + 1) * c_in / branches
   int64_t kernel[kMaxBranches], padding[kMaxBranches], dilation[kMaxBranches];
   NormParams norm;
 
@@ -52,10 +54,10 @@ struct SkConvParams {
 };
 
 struct SkAttentionParams {
-  int64_t n, c, h, w;               // of one branch
+  int64_t n, c, h, w;  // of one branch
   int branches;
-  int64_t c_reduced;                // width of the hidden layer
-  NormParams norm;                  // of the hidden layer; relu is always true
+  int64_t c_reduced;  // width of the hidden layer
+  NormParams norm;    // of the hidden layer; relu is always true
 };
 
 struct SkSelectParams {
@@ -77,10 +79,10 @@ struct SelectiveKernelParams {
 // ---- tensors of each call; T is float for the backends, float or double for the reference ----
 
 template <typename T>
-struct NormTensors {                // each of length channels
+struct NormTensors {  // each of length channels
   const T* gamma;
   const T* beta;
-  T* moving_mean;                   // written only when training
+  T* moving_mean;  // written only when training
   T* moving_variance;
 };
 
@@ -88,20 +90,20 @@ template <typename T>
 struct ConvBnActForward {
   const T *x, *weight;
   NormTensors<T> norm;
-  const T* residual;                // like y, or null
+  const T* residual;  // like y, or null
   T* y;
-  T *z, *mean, *inv_std;            // saved for backward; all null unless training
+  T *z, *mean, *inv_std;  // saved for backward; all null unless training
 };
 
 template <typename T>
 struct ConvBnActBackward {
   const T *dy, *x, *weight, *gamma, *beta;
-  const T* y;                       // the forward result: tells where ReLU was open
-  const T* z;                       // null: recomputed (inference statistics keep no z)
-  const T *mean, *inv_std;          // training: as saved. Otherwise null, and the moving ones are used:
+  const T* y;               // the forward result: tells where ReLU was open
+  const T* z;               // null: recomputed (inference statistics keep no z)
+  const T *mean, *inv_std;  // training: as saved. Otherwise null, and the moving ones are used:
   const T *moving_mean, *moving_variance;
   T *dx, *dweight, *dgamma, *dbeta;
-  T* dresidual;                     // or null
+  T* dresidual;  // or null
 };
 
 template <typename T>
@@ -110,7 +112,7 @@ struct SkConvForward {
   const T* weight[kMaxBranches];
   NormTensors<T> norm[kMaxBranches];
   T* u;
-  T *z, *mean, *inv_std;            // z like u; mean, inv_std (branches, c_out); all null unless training
+  T *z, *mean, *inv_std;  // z like u; mean, inv_std (branches, c_out); all null unless training
 };
 
 template <typename T>
@@ -126,12 +128,12 @@ struct SkConvBackward {
 template <typename T>
 struct SkAttentionForward {
   const T* u;
-  const T* fc_reduce;               // (c_reduced, c)
-  NormTensors<T> norm;              // (c_reduced)
-  const T* fc_select;               // (branches * c, c_reduced)
-  T* attention;                     // (n, branches, c)
-  T *pooled, *hidden;               // (n, c), (n, c_reduced: before the norm)
-  T *mean, *inv_std;                // (c_reduced); these four null unless training
+  const T* fc_reduce;   // (c_reduced, c)
+  NormTensors<T> norm;  // (c_reduced)
+  const T* fc_select;   // (branches * c, c_reduced)
+  T* attention;         // (n, branches, c)
+  T *pooled, *hidden;   // (n, c), (n, c_reduced: before the norm)
+  T *mean, *inv_std;    // (c_reduced); these four null unless training
 };
 
 template <typename T>

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `sknet`: train, validate, info."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+_USAGE = """\
+usage: sknet COMMAND [OPTIONS]
+
+commands:
+  train      train a model on an image folder
+  validate   score a checkpoint on an image folder
+  info       list the models, or describe one
+
+`sknet COMMAND --help` lists the options of a command."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit status. Errors that a user can mend are one line on standard error."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_USAGE)
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        from sknet import __version__
+
+        print(f"sknet {__version__}")
+        return 0
+    from sknet.cli import commands
+    from sknet.cli.info import info
+
+    known = {"train": commands.train, "validate": commands.validate, "info": info}
+    if argv[0] not in known:
+        print(f"sknet: unknown command {argv[0]!r}; expected one of {', '.join(known)}", file=sys.stderr)
+        return 2
+    try:
+        return known[argv[0]](argv[1:])
+    except BrokenPipeError:
+        # The reader, such as head, has seen enough. The interpreter's last flush must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("sknet: interrupted", file=sys.stderr)
+        return 130
+    except commands.USER_ERRORS as error:
+        print(f"sknet {argv[0]}: error: {error}", file=sys.stderr)
+        return 1

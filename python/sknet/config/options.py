@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every option: key, type, default, meaning and what it may be. Keys are those of MindCV's configs."""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+class ConfigError(ValueError):
+    """A recipe or an option that cannot be used, naming it."""
+
+
+_BOUNDS = {"at_least": operator.lt, "at_most": operator.gt, "below": operator.ge}
+
+
+def _option(
+    default: Any,
+    group: str,
+    text: str,
+    choices: Sequence[Any] | None = None,
+    at_least: float | None = None,
+    below: float | None = None,
+    at_most: float | None = None,
+) -> Any:
+    metadata = {
+        "group": group,
+        "help": text,
+        "choices": choices,
+        "at_least": at_least,
+        "below": below,
+        "at_most": at_most,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass
+class Config:
+    """A resolved recipe."""
+
+    mode: int = _option(0, "system", "0: graph mode, 1: PyNative", (0, 1))
+    distribute: bool = _option(False, "system", "data parallel training over several processes")
+    device_target: str = _option("CPU", "system", "device to compute on")
+    num_parallel_workers: int = _option(8, "system", "threads that prepare images, at most one a processor", at_least=1)
+    val_while_train: bool = _option(True, "system", "validate while training; the best checkpoint needs it")
+    val_interval: int = _option(1, "system", "epochs between validations", at_least=1)
+    log_interval: int = _option(100, "system", "steps between log lines where there is no progress bar", at_least=1)
+    seed: int = _option(42, "system", "decides initial weights, order of the data and augmentation", at_least=0)
+
+    dataset: str = _option(
+        "imagenet", "dataset", "kind of data set; all kinds are image folders", ("imagenet", "image_folder")
+    )
+    data_dir: str = _option("./", "dataset", "folder that holds SPLIT/CLASS/IMAGE")
+    train_split: str = _option("train", "dataset", "name of the training split")
+    val_split: str = _option("val", "dataset", "name of the validation split")
+    shuffle: bool = _option(True, "dataset", "a new order of the images each epoch")
+    dataset_download: bool = _option(False, "dataset", "download the data set")
+    batch_size: int = _option(128, "dataset", "images a step", at_least=1)
+    drop_remainder: bool = _option(True, "dataset", "leave out the last, smaller batch of a training epoch")
+
+    image_resize: int = _option(224, "augmentation", "height and width of the network's input", at_least=1)
+    scale: tuple[float, float] = _option((0.08, 1.0), "augmentation", "area of the random crop, share of the image")
+    ratio: tuple[float, float] = _option((0.75, 1.333), "augmentation", "width over height of the random crop")
+    hflip: float = _option(0.5, "augmentation", "probability of a horizontal flip", at_least=0, at_most=1)
+    interpolation: str = _option(
+        "bilinear", "augmentation", "how images are resized", ("nearest", "bilinear", "bicubic", "area")
+    )
+    crop_pct: float = _option(
+        0.875, "augmentation", "validation: share of the resized side that the crop keeps", at_least=0.01, at_most=1
+    )
+    re_prob: float = _option(0.0, "augmentation", "probability of erasing a rectangle", at_least=0, at_most=1)
+    mean: tuple[float, float, float] = _option((123.675, 116.28, 103.53), "augmentation", "subtracted, of 0..255")
+    std: tuple[float, float, float] = _option((58.395, 57.12, 57.375), "augmentation", "divided by, of 0..255")
+
+    model: str = _option("skresnet18", "model", "one of `sknet info`'s models")
+    num_classes: int | None = _option(None, "model", "classes; by default the number of class folders", at_least=1)
+    pretrained: bool = _option(False, "model", "start from published weights")
+    ckpt_path: str = _option("", "model", "weights to start from, or to validate (.ckpt or .safetensors)")
+    keep_checkpoint_max: int = _option(
+        10, "model", "newest epochs' checkpoints to keep, beside best and last", at_least=0
+    )
+    ckpt_save_dir: str = _option("./ckpt", "model", "folder of the run: checkpoints, log, resolved config")
+    epoch_size: int = _option(90, "model", "epochs", at_least=1)
+    dataset_sink_mode: bool = _option(True, "model", "feed data through a device queue; no effect on CPU")
+    amp_level: str = _option("O0", "model", "mixed precision; O0: float32 throughout", ("O0", "O1", "O2", "O3"))
+
+    loss: str = _option("CE", "loss", "loss function", ("CE", "BCE"))
+    label_smoothing: float = _option(0.0, "loss", "share of the target spread over all classes", at_least=0, below=1)
+
+    scheduler: str = _option(
+        "cosine_decay", "scheduler", "learning rate after the warm-up", ("constant", "cosine_decay")
+    )
+    lr: float = _option(0.001, "scheduler", "highest learning rate", at_least=0)
+    min_lr: float = _option(1e-6, "scheduler", "lowest learning rate of the decay", at_least=0)
+    warmup_epochs: int = _option(3, "scheduler", "epochs of linear warm-up", at_least=0)
+    warmup_factor: float = _option(0.0, "scheduler", "the warm-up starts at lr times this", at_least=0)
+    decay_epochs: int = _option(100, "scheduler", "epochs of decay, after the warm-up", at_least=1)
+
+    opt: str = _option("momentum", "optimizer", "optimizer", ("momentum",))
+    momentum: float = _option(0.9, "optimizer", "share of the last update that the next one keeps", at_least=0, below=1)
+    weight_decay: float = _option(1e-6, "optimizer", "weight decay", at_least=0)
+    weight_decay_filter: str = _option(
+        "disable", "optimizer", "norm_and_bias: none on norms and biases", ("disable", "norm_and_bias")
+    )
+    loss_scale: float = _option(1.0, "optimizer", "the loss is multiplied, the gradients divided by this", at_least=1)
+    use_nesterov: bool = _option(False, "optimizer", "Nesterov momentum")
+
+    def check(self) -> None:
+        """ConfigError on the first value that is out of its range, naming the key."""
+        for field in dataclasses.fields(self):
+            value, meta = getattr(self, field.name), field.metadata
+            if value is None:
+                continue
+            if meta["choices"] is not None and value not in meta["choices"]:
+                raise ConfigError(f"{field.name}: expected one of {', '.join(map(str, meta['choices']))}; got {value}")
+            for bound, outside in _BOUNDS.items():
+                if meta[bound] is not None and outside(value, meta[bound]):
+                    raise ConfigError(f"{field.name}: expected {bound.replace('_', ' ')} {meta[bound]}, got {value}")
+        for name in ("scale", "ratio"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ConfigError(f"{name}: expected 0 < low <= high, got {low}, {high}")
+        if min(self.std) <= 0:
+            raise ConfigError(f"std: expected positive numbers, got {self.std}")
+        self._check_available()
+
+    def _check_available(self) -> None:
+        """ConfigError on what MindCV's keys can ask for and this version does not do."""
+        refused = {
+            "distribute": (self.distribute, "training over several processes; give --distribute False"),
+            "device_target": (self.device_target != "CPU", "any device but CPU; give --device_target CPU"),
+            "amp_level": (self.amp_level != "O0", "mixed precision, which the CPU lacks; give --amp_level O0"),
+            "pretrained": (self.pretrained, "downloading weights; give --pretrained False and --ckpt_path FILE"),
+            "dataset_download": (self.dataset_download, "downloading data sets; give --dataset_download False"),
+            "loss": (self.loss != "CE", "any loss but cross entropy; give --loss CE"),
+        }
+        for name, (asked, what) in refused.items():
+            if asked:
+                raise ConfigError(f"{name}: {getattr(self, name)} given, but this version has not: {what}")

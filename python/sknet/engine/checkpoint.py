@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints that a kill at any moment cannot spoil, and the sidecar that says what they are.
+
+A file is written under a temporary name, forced to disk, then renamed, then the folder is forced to disk: under its
+name there is always a whole checkpoint, the old or the new. NAME.json beside NAME.ckpt holds epoch, step, scores,
+class names and recipe, and the checkpoint's size and checksum, which tell whether the two belong together.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zlib
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+from mindspore import nn
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _publish(partial: Path, path: Path) -> None:
+    _sync(partial)
+    os.replace(partial, path)
+    _sync(path.parent)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+
+
+def _write_text(path: Path, text: str) -> None:
+    partial = _partial(path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        _publish(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _fingerprint(path: Path) -> dict[str, int]:
+    crc = 0
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            crc = zlib.crc32(chunk, crc)
+    return {"size": path.stat().st_size, "crc32": crc}
+
+
+def save_checkpoint(net: nn.Cell, path: Path, info: dict[str, Any]) -> None:
+    """Write a network's parameters, with MindSpore's own checksum inside, and the sidecar with `info`."""
+    partial = _partial(path)
+    try:
+        ms.save_checkpoint(net, str(partial), crc_check=True)
+        fingerprint = _fingerprint(partial)
+        _publish(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    _write_text(path.with_suffix(".json"), json.dumps({**info, **fingerprint}, indent=1))
+
+
+def copy_checkpoint(source: Path, target: Path) -> None:
+    """Give a checkpoint and its sidecar a second name, replacing what has it; a hard link where there are such."""
+    for suffix in (".ckpt", ".json"):
+        old, new = source.with_suffix(suffix), target.with_suffix(suffix)
+        partial = _partial(new)
+        partial.unlink(missing_ok=True)
+        try:
+            os.link(old, partial)
+        except OSError:
+            shutil.copyfile(old, partial)
+        try:
+            _publish(partial, new)
+        finally:
+            # A rename between two links of one file leaves both.
+            partial.unlink(missing_ok=True)
+
+
+def remove_checkpoint(path: Path) -> None:
+    for suffix in (".json", ".ckpt"):
+        path.with_suffix(suffix).unlink(missing_ok=True)
+
+
+def read_sidecar(path: str | os.PathLike) -> dict[str, Any] | None:
+    """What the sidecar of a checkpoint says, or None if there is none or it belongs to another checkpoint."""
+    path = Path(path)
+    sidecar = path.with_suffix(".json")
+    if not sidecar.is_file() or not path.is_file():
+        return None
+    try:
+        info = json.loads(sidecar.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return None
+    if not isinstance(info, dict):
+        return None
+    fingerprint = _fingerprint(path)
+    return info if all(info.get(key) == value for key, value in fingerprint.items()) else None

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run tells: a progress bar where there is a terminal, lines where there is none, and a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tqdm import tqdm
+
+
+class CsvLog:
+    """One row an epoch, on disk as soon as it is known."""
+
+    COLUMNS = ("epoch", "step", "lr", "train_loss", "val_loss", "val_top1", "val_top5", "images_per_s", "seconds")
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerow(self.COLUMNS)
+
+    def write(self, **row: Any) -> None:
+        with self._path.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, self.COLUMNS, restval="").writerow(row)
+
+
+class EpochProgress:
+    """Images per second, loss and learning rate of one epoch."""
+
+    def __init__(self, epoch: int, epochs: int, steps: int, log_interval: int) -> None:
+        self._label = f"epoch {epoch}/{epochs}"
+        self._steps, self._interval = steps, log_interval
+        self._bar = tqdm(total=steps, desc=self._label, unit="step", leave=False, disable=None)
+        self._start = time.perf_counter()
+        self._images = 0
+
+    def __enter__(self) -> EpochProgress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    @property
+    def images_per_s(self) -> float:
+        return self._images / max(1e-9, time.perf_counter() - self._start)
+
+    def update(self, step: int, images: int, loss: float, rate: float) -> None:
+        """One more step, counted from 1, is done."""
+        self._images += images
+        text = f"{self.images_per_s:.0f} images/s, loss {loss:.4f}, lr {rate:.2e}"
+        self._bar.set_postfix_str(text, refresh=False)
+        self._bar.update()
+        if self._bar.disable and step % self._interval == 0:
+            say(f"{self._label}, step {step}/{self._steps}: {text}")
+
+
+def say(text: str) -> None:
+    """A line to standard output that does not tear the progress bar."""
+    tqdm.write(text, file=sys.stdout)
+    sys.stdout.flush()

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One step of training and of evaluation, each a cell, so that graph mode compiles it whole."""
+
+from __future__ import annotations
+
+from mindspore import Tensor, nn, ops
+
+
+class CrossEntropy(nn.Cell):
+    """Mean cross entropy of logits (n, classes) and labels (n,), a share of the target spread over all classes."""
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.smoothing = label_smoothing
+
+    def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return ops.cross_entropy(logits, labels, label_smoothing=self.smoothing)
+
+
+class TrainStep(nn.Cell):
+    """(images, labels) -> loss; updates the parameters, the running statistics and the optimizer's state."""
+
+    def __init__(self, net: nn.Cell, loss: nn.Cell, optimizer: nn.Optimizer, loss_scale: float = 1.0) -> None:
+        super().__init__(auto_prefix=False)  # the parameters keep their names
+        self.net = net
+        self.loss = loss
+        self.optimizer = optimizer
+        self.loss_scale = loss_scale
+        self.gradients = ops.value_and_grad(self.forward, None, optimizer.parameters)
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        return self.loss(self.net(images), labels) * self.loss_scale
+
+    def construct(self, images: Tensor, labels: Tensor) -> Tensor:
+        loss, gradients = self.gradients(images, labels)
+        loss = ops.depend(loss, self.optimizer(gradients))
+        return loss / self.loss_scale
+
+
+class EvalStep(nn.Cell):
+    """images -> logits, with the running statistics."""
+
+    def __init__(self, net: nn.Cell) -> None:
+        super().__init__(auto_prefix=False)
+        self.net = net
+
+    def construct(self, images: Tensor) -> Tensor:
+        return self.net(images)

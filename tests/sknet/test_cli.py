@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands as a newcomer runs them, in processes of their own."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sknet.cli import main
+
+PYTHON = Path(__file__).resolve().parents[2] / "python"
+TINY = """\
+model: sknet_tiny
+image_resize: 16
+batch_size: 8
+epoch_size: 2
+warmup_epochs: 0
+decay_epochs: 2
+lr: 0.05
+num_parallel_workers: 2
+"""
+
+
+def run(*argv: str, cwd: Path) -> subprocess.CompletedProcess:
+    # The folders that this process imports from, for a run of the tests without an installation.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PYTHON.parent), os.environ.get("PYTHONPATH", "")])}
+    return subprocess.run(
+        [sys.executable, *argv], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def test_train_and_validate(image_folder, tmp_path: Path) -> None:
+    root = image_folder({"train": 12, "val": 6})
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(TINY)
+    data = ["-c", str(recipe), "--data_dir", str(root)]
+    trained = run("train.py", *data, "--ckpt_save_dir", str(tmp_path / "run"), "--distribute", "False", cwd=PYTHON)
+    assert trained.returncode == 0, trained.stderr
+    accuracy, path = re.search(r"^validation accuracy (\S+ %)\ncheckpoint (\S+)$", trained.stdout, re.M).groups()
+    assert "Traceback" not in trained.stderr
+
+    validated = run("validate.py", *data, "--ckpt_path", path, cwd=PYTHON)
+    assert validated.returncode == 0, validated.stderr
+    assert f"validation accuracy {accuracy}" in validated.stdout
+
+    cut = Path(path).read_bytes()[:5000]
+    Path(path).write_bytes(cut)
+    damaged = run("-m", "sknet", "validate", *data, "--ckpt_path", path, cwd=PYTHON)
+    assert damaged.returncode == 1
+    assert "sknet validate: error:" in damaged.stderr
+    assert "not a readable MindSpore checkpoint" in damaged.stderr
+    assert "Traceback" not in damaged.stderr
+
+
+def test_info_needs_no_mindspore() -> None:
+    code = "import sys; from sknet.cli import main; main(['info', 'sknet50']); assert 'mindspore' not in sys.modules"
+    done = run("-c", code, cwd=PYTHON)
+    assert done.returncode == 0, done.stderr
+    assert "27,479,784" in done.stdout
+    assert "4.468 G" in done.stdout
+
+
+def test_info_lists_every_model(capsys: pytest.CaptureFixture[str]) -> None:
+    from sknet import list_models
+
+    assert main(["info"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == list_models()
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert "validate   score a checkpoint" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as done:
+        main(["train", "--help"])
+    assert done.value.code == 0
+    assert "--label_smoothing FLOAT" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "words"),
+    [
+        ([], 2, ""),
+        (["trian"], 2, "unknown command 'trian'; expected one of train, validate, info"),
+        (["train", "--data_dir", "/nowhere"], 1, "data_dir: no folder /nowhere"),
+        (["train", "--batchsize", "3"], 1, "unknown option '--batchsize'; did you mean '--batch_size'?"),
+        (["train", "--model", "skresnet19", "--data_dir", "DATA"], 1, "unknown model 'skresnet19': did you mean"),
+        (["train", "--distribute"], 1, "this version has not: training over several processes"),
+        (["validate", "--data_dir", "DATA"], 1, "ckpt_path: expected the checkpoint to validate"),
+    ],
+)
+def test_user_errors(
+    argv: list[str], status: int, words: str, image_folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = str(image_folder({"train": 70, "val": 1}))
+    assert main([root if word == "DATA" else word for word in argv]) == status
+    assert words in capsys.readouterr().err
+
+
+def test_bad_info(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv, words in ((["zebra"], "unknown model 'zebra'"), (["sknet50", "--num_classes", "0"], "at least 1, got 0")):
+        with pytest.raises(SystemExit) as done:
+            main(["info", *argv])
+        assert done.value.code == 2
+        assert words in capsys.readouterr().err

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recipes and options."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from sknet.config import Config, ConfigError, load_config, parse_args, save_config
+
+RECIPES = Path(__file__).resolve().parents[2] / "python" / "configs" / "sknet"
+
+
+def parse(*argv: str) -> Config:
+    return parse_args(list(argv), "sknet train", "test")
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda p: p.stem)
+def test_recipes_load(path: Path) -> None:
+    config = parse("-c", str(path), "--distribute", "False", "--amp_level", "O0")
+    assert config.model in path.stem or path.stem in ("digits", "cifar10")
+    assert config.warmup_epochs + config.decay_epochs == config.epoch_size
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("skresnet18", {"batch_size": 64, "lr": 0.1, "weight_decay": 4e-5, "epoch_size": 200, "loss_scale": 1024}),
+        ("skresnet34", {"batch_size": 32, "re_prob": 0.25, "warmup_factor": 0.01, "epoch_size": 250}),
+        ("skresnext50_32x4d", {"batch_size": 64, "re_prob": 0.1, "weight_decay": 1e-4, "interpolation": "bicubic"}),
+    ],
+)
+def test_mindcvs_hyper_parameters(name: str, values: dict) -> None:
+    config = load_config(RECIPES / f"{name}_ascend.yaml", distribute=False, amp_level="O0")
+    assert {key: getattr(config, key) for key in values} == values
+
+
+def test_options_win_over_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("lr: 0.5\nbatch_size: 7\nshuffle: False\nscale: [0.2, 0.9]\nmin_lr: 1e-4\n")
+    config = parse("--config", str(path), "--lr", "0.25", "--ratio", "0.5", "2", "--drop_remainder")
+    assert (config.lr, config.batch_size, config.shuffle, config.drop_remainder) == (0.25, 7, False, True)
+    assert (config.scale, config.ratio, config.min_lr) == ((0.2, 0.9), (0.5, 2.0), 1e-4)
+
+
+@pytest.mark.parametrize("word", ["False", "false", "no", "0", "off"])
+def test_false_is_false(word: str) -> None:
+    assert parse("--shuffle", word).shuffle is False
+    assert parse(f"--shuffle={word}").shuffle is False
+
+
+@pytest.mark.parametrize("text", ["0.2 0.9", "0.2,0.9", "[0.2, 0.9]", "(0.2,0.9)"])
+def test_pairs(text: str) -> None:
+    assert parse("--scale", *text.split(" ")).scale == (0.2, 0.9)
+
+
+def test_saved_config_loads_again(tmp_path: Path) -> None:
+    config = load_config(RECIPES / "digits.yaml", seed=5)
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml") == config
+    assert set(yaml.safe_load((tmp_path / "config.yaml").read_text())) == set(vars(config))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("batchsize: 3", "unknown key 'batchsize'; did you mean 'batch_size'?"),
+        ("zzz: 3", "unknown key 'zzz'"),
+        ("- 3", "expected lines of 'key: value', got list"),
+        ("a: [", "is not readable YAML"),
+        ("batch_size: many", "batch_size: expected a whole number, got 'many'"),
+        ("batch_size: 3.5", "batch_size: expected a whole number, got 3.5"),
+        ("batch_size: True", "batch_size: expected a whole number, got True"),
+        ("batch_size: 0", "batch_size: expected at least 1, got 0"),
+        ("lr: fast", "lr: expected a number, got 'fast'"),
+        ("lr: .nan", "lr: expected a finite number, got nan"),
+        ("lr: -1", "lr: expected at least 0, got -1.0"),
+        ("shuffle: maybe", "shuffle: expected True or False, got 'maybe'"),
+        ("shuffle: 1", "shuffle: expected True or False, got 1"),
+        ("model: 18", "model: expected text, got 18"),
+        ("scale: 0.5", "scale: expected 2 numbers, got 0.5"),
+        ("scale: [0.9, 0.2]", "scale: expected 0 < low <= high, got 0.9, 0.2"),
+        ("std: [1, 0, 1]", "std: expected positive numbers"),
+        ("mode: 2", "mode: expected one of 0, 1; got 2"),
+        ("momentum: 1", "momentum: expected below 1, got 1.0"),
+        ("crop_pct: 1.5", "crop_pct: expected at most 1, got 1.5"),
+        ("interpolation: lanczos", "interpolation: expected one of nearest, bilinear, bicubic, area; got lanczos"),
+        ("opt: adamm", "opt: expected one of momentum; got adamm"),
+        ("distribute: True", "distribute: True given, but this version has not: training over several processes"),
+        ("amp_level: O2", "amp_level: O2 given, but this version has not: mixed precision"),
+        ("pretrained: True", "pretrained: True given"),
+        ("device_target: Ascend", "device_target: Ascend given, but this version has not: any device but CPU"),
+        ("loss: BCE", "loss: BCE given"),
+        ("dataset_download: True", "dataset_download: True given"),
+    ],
+)
+def test_bad_files(tmp_path: Path, content: str, words: str) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(content + "\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--batch-size", "3"], "unknown option '--batch-size'; did you mean '--batch_size'?"),
+        (["--learning_rate=3"], "unknown option '--learning_rate'"),
+        (["--epoch", "3"], "unknown option '--epoch'; did you mean '--epoch_size'?"),
+        (["extra"], "unknown option 'extra'"),
+        (["--lr"], "--lr: expected one argument"),
+        (["--shuffle", "perhaps"], "shuffle: expected True or False, got 'perhaps'"),
+        (["-c", "none.yaml"], "config: no file none.yaml"),
+        (["--scale", "1"], "scale: expected 2 numbers"),
+    ],
+)
+def test_bad_options(argv: list[str], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(*argv)
+    assert words in str(caught.value)

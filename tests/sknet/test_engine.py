@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The training loop and its parts."""
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor
+from sknet import create_model
+from sknet.config import Config, ConfigError, load_config
+from sknet.data.folder import DataError
+from sknet.engine import TrainingError, train, validate
+from sknet.engine import checkpoint as checkpoints
+from sknet.engine import trainer as trainer_module
+from sknet.engine.optimizer import parameter_groups
+from sknet.engine.schedule import learning_rates
+from sknet.engine.step import CrossEntropy
+
+
+@pytest.fixture
+def settings(image_folder, tmp_path: Path):
+    """A recipe of seconds: settings(lr=...)."""
+    root = image_folder({"train": 12, "val": 5})
+
+    def make(**values) -> Config:
+        defaults = {
+            "data_dir": str(root),
+            "ckpt_save_dir": str(tmp_path / "run"),
+            "model": "sknet_tiny",
+            "image_resize": 16,
+            "batch_size": 8,
+            "epoch_size": 2,
+            "warmup_epochs": 0,
+            "decay_epochs": 2,
+            "lr": 0.05,
+            "num_parallel_workers": 2,
+        }
+        return load_config(None, **{**defaults, **values})
+
+    return make
+
+
+def rows_of(run: Path) -> list[dict]:
+    with (run / "log.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+# ---- parts ----
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"epoch_size": 10, "warmup_epochs": 2, "decay_epochs": 8, "warmup_factor": 0.1},
+        {"epoch_size": 10, "warmup_epochs": 3, "decay_epochs": 4, "min_lr": 1e-3},
+        {"epoch_size": 4, "warmup_epochs": 0, "decay_epochs": 4, "min_lr": 0.0},
+        {"epoch_size": 5, "warmup_epochs": 1, "decay_epochs": 4, "scheduler": "constant"},
+    ],
+)
+def test_learning_rates_are_mindcvs(values: dict) -> None:
+    scheduler = pytest.importorskip("mindcv.scheduler")
+    config = Config(lr=0.3, **values)
+    theirs = scheduler.create_scheduler(
+        7,
+        scheduler=config.scheduler,
+        lr=config.lr,
+        min_lr=config.min_lr,
+        warmup_epochs=config.warmup_epochs,
+        warmup_factor=config.warmup_factor,
+        decay_epochs=config.decay_epochs,
+        num_epochs=config.epoch_size,
+    )
+    np.testing.assert_allclose(learning_rates(config, 7), theirs, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.7])
+def test_cross_entropy(smoothing: float) -> None:
+    rng = np.random.default_rng(0)
+    logits, labels = rng.standard_normal((6, 9)) * 3, rng.integers(0, 9, 6)
+    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    target = np.full((6, 9), smoothing / 9)
+    target[np.arange(6), labels] += 1 - smoothing
+    want = -(target * log_p).sum(axis=1).mean()
+    got = CrossEntropy(smoothing)(Tensor(logits.astype(np.float32)), Tensor(labels.astype(np.int32)))
+    assert abs(float(got.asnumpy()) - want) < 1e-5 * want
+
+
+@pytest.mark.parametrize("how", ["disable", "norm_and_bias"])
+def test_parameter_groups_are_mindcvs(how: str) -> None:
+    factory = pytest.importorskip("mindcv.optim.optim_factory")
+    net = create_model("skresnet18", num_classes=3)
+    theirs = factory.init_group_params(net.trainable_params(), 1e-4, how, [])
+
+    def names(groups: list) -> list:
+        return [{k: [p.name for p in v] if isinstance(v, list) else v for k, v in group.items()} for group in groups]
+
+    assert names(parameter_groups(net, 1e-4, how)) == names(theirs)
+
+
+# ---- checkpoints ----
+
+
+def test_failed_save_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, path = create_model("sknet_tiny", num_classes=3), tmp_path / "a.ckpt"
+    checkpoints.save_checkpoint(net, path, {"epoch": 1})
+    before = path.read_bytes()
+    net.classifier.bias.set_data(Tensor(np.ones(3, np.float32)))
+
+    def half(net, name: str, **kwargs) -> None:
+        Path(name).write_bytes(before[:1000])
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(ms, "save_checkpoint", half)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoints.save_checkpoint(net, path, {"epoch": 2})
+    assert path.read_bytes() == before
+    assert checkpoints.read_sidecar(path)["epoch"] == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.ckpt", "a.json"]
+
+
+def test_disk_before_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The content is forced to disk before the rename, the folder after it."""
+    calls = []
+    fsync, replace = os.fsync, os.replace
+
+    def logged_fsync(descriptor: int) -> None:
+        calls.append(("fsync", os.readlink(f"/proc/self/fd/{descriptor}")))
+        fsync(descriptor)
+
+    def logged_replace(a: Path, b: Path) -> None:
+        calls.append(("rename", str(a), str(b)))
+        replace(a, b)
+
+    monkeypatch.setattr(os, "fsync", logged_fsync)
+    monkeypatch.setattr(os, "replace", logged_replace)
+    path = tmp_path / "a.ckpt"
+    checkpoints.save_checkpoint(create_model("sknet_tiny", num_classes=3), path, {})
+    (what, partial), rename, folder = calls[:3]
+    assert what == "fsync"
+    assert partial != str(path)
+    assert rename == ("rename", partial, str(path))
+    assert folder == ("fsync", str(tmp_path))
+
+
+def test_sidecar_of_another_checkpoint_is_not_believed(tmp_path: Path) -> None:
+    net, path = create_model("sknet_tiny", num_classes=3), tmp_path / "a.ckpt"
+    checkpoints.save_checkpoint(net, path, {"epoch": 1})
+    assert checkpoints.read_sidecar(path)["epoch"] == 1
+    net.classifier.bias.set_data(Tensor(np.ones(3, np.float32)))
+    ms.save_checkpoint(net, str(path))
+    assert checkpoints.read_sidecar(path) is None
+    path.with_suffix(".json").write_text("{")
+    assert checkpoints.read_sidecar(path) is None
+    assert checkpoints.read_sidecar(tmp_path / "none.ckpt") is None
+
+
+def test_copy_replaces(tmp_path: Path) -> None:
+    net = create_model("sknet_tiny", num_classes=3)
+    a, b, last = (tmp_path / f"{name}.ckpt" for name in ("a", "b", "last"))
+    for i, path in enumerate((a, b)):
+        checkpoints.save_checkpoint(net, path, {"epoch": i})
+        checkpoints.copy_checkpoint(path, last)
+        assert checkpoints.read_sidecar(last)["epoch"] == i
+    checkpoints.copy_checkpoint(b, last)  # already the same file
+    checkpoints.remove_checkpoint(b)
+    assert checkpoints.read_sidecar(last)["epoch"] == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.ckpt", "a.json", "last.ckpt", "last.json"]
+
+
+# ---- runs ----
+
+
+def test_run(settings, capsys: pytest.CaptureFixture[str]) -> None:
+    config = settings(epoch_size=4, decay_epochs=4, keep_checkpoint_max=2, label_smoothing=0.1, loss_scale=128)
+    best = train(config)
+    run = Path(config.ckpt_save_dir)
+    assert sorted(p.name for p in run.iterdir()) == [
+        "config.yaml",
+        "log.csv",
+        *(f"sknet_tiny-{what}" for what in ("3_9.ckpt", "3_9.json", "4_12.ckpt", "4_12.json")),
+        *(f"sknet_tiny-{what}" for what in ("best.ckpt", "best.json", "last.ckpt", "last.json")),
+    ]
+    assert load_config(run / "config.yaml") == config
+
+    rows = rows_of(run)
+    assert [(row["epoch"], row["step"]) for row in rows] == [("1", "3"), ("2", "6"), ("3", "9"), ("4", "12")]
+    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
+    info = json.loads((run / "sknet_tiny-last.json").read_text())
+    assert (info["epoch"], info["step"], info["classes"], info["model"]) == (4, 12, ["a", "b"], "sknet_tiny")
+    assert info["config"]["lr"] == 0.05
+
+    # The best by validation accuracy, the earliest of equals; validate finds what training printed.
+    accuracies = [float(row["val_top1"]) for row in rows]
+    info = json.loads(best.with_suffix(".json").read_text())
+    assert info["epoch"] == 1 + accuracies.index(max(accuracies))
+    assert f"validation accuracy {100 * max(accuracies):.2f} %" in capsys.readouterr().out
+    for path in (best, run / "sknet_tiny-last.ckpt"):
+        saved = json.loads(path.with_suffix(".json").read_text())["scores"]
+        scores = validate(settings(ckpt_path=str(path), batch_size=8), progress=False)
+        assert (scores.images, scores.top1, scores.top5) == (10, saved["top1"], saved["top5"])
+        assert abs(scores.loss - saved["loss"]) < 1e-5
+
+
+def test_a_seed_makes_two_runs_equal(settings, tmp_path: Path) -> None:
+    weights = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        config = settings(ckpt_save_dir=str(tmp_path / name), epoch_size=1, seed=seed)
+        train(config)
+        params = ms.load_checkpoint(str(tmp_path / name / "sknet_tiny-last.ckpt"))
+        weights.append({k: v.asnumpy() for k, v in params.items()})
+    for name, value in weights[0].items():
+        np.testing.assert_array_equal(value, weights[1][name], err_msg=name)
+    assert any(not np.array_equal(value, weights[2][name]) for name, value in weights[0].items())
+
+
+def test_pynative_mode(settings, graph_mode: None) -> None:
+    config = settings(mode=1, epoch_size=1)
+    train(config)
+    graph = settings(epoch_size=1, ckpt_save_dir=config.ckpt_save_dir + "2")
+    train(graph)
+    losses = [float(rows_of(Path(c.ckpt_save_dir))[0]["train_loss"]) for c in (config, graph)]
+    assert abs(losses[0] - losses[1]) < 1e-4 * losses[0]
+
+
+def test_start_from_a_checkpoint(settings, tmp_path: Path) -> None:
+    first = train(settings(epoch_size=3, decay_epochs=3))
+    again = settings(
+        ckpt_path=str(first), ckpt_save_dir=str(tmp_path / "again"), epoch_size=1, lr=0.0, scheduler="constant"
+    )
+    train(again)
+    a, b = (ms.load_checkpoint(str(p)) for p in (first, tmp_path / "again" / "sknet_tiny-last.ckpt"))
+    np.testing.assert_array_equal(a["classifier.weight"].asnumpy(), b["classifier.weight"].asnumpy())
+
+
+def test_without_validation(settings, capsys: pytest.CaptureFixture[str]) -> None:
+    config = settings(val_while_train=False, epoch_size=1, keep_checkpoint_max=0, drop_remainder=False, batch_size=7)
+    path = train(config)
+    assert path.name == "sknet_tiny-last.ckpt"
+    assert {p.name for p in path.parent.glob("*.ckpt")} == {"sknet_tiny-last.ckpt"}
+    assert rows_of(path.parent)[0]["val_top1"] == ""
+    assert rows_of(path.parent)[0]["step"] == "4"
+    assert f"checkpoint {path}" in capsys.readouterr().out
+
+
+def test_loss_that_is_not_finite(settings) -> None:
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step \d+ .*no checkpoint had been saved"):
+        train(settings(lr=1e30))
+
+
+def test_loss_that_is_not_finite_later(settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer_module, "learning_rates", lambda config, steps: [1e-3] * steps + [1e30] * 99)
+    with pytest.raises(TrainingError, match=r"at step 5 \(epoch 2.*last good checkpoint is .*-last.ckpt") as caught:
+        train(settings())
+    path = Path(str(caught.value).split("checkpoint is ")[1].split(".ckpt")[0] + ".ckpt")
+    assert np.isfinite(ms.load_checkpoint(str(path))["classifier.weight"].asnumpy()).all()
+
+
+def test_interrupt_saves(settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    update = trainer_module.EpochProgress.update
+
+    def interrupted(self, step: int, *args) -> None:
+        update(self, step, *args)
+        if step == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer_module.EpochProgress, "update", interrupted)
+    config = settings()
+    with pytest.raises(KeyboardInterrupt):
+        train(config)
+    path = Path(config.ckpt_save_dir) / "sknet_tiny-last.ckpt"
+    assert checkpoints.read_sidecar(path)["step"] == 2
+    assert f"interrupted in epoch 1 at step 2; saved {path}" in capsys.readouterr().out
+    create_model("sknet_tiny", num_classes=2, checkpoint_path=path)
+
+
+def test_refused_before_the_first_step(settings, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="num_classes: 3 given"):
+        train(settings(num_classes=3))
+    with pytest.raises(DataError, match="has no folder 'test'"):
+        train(settings(val_split="test"))
+    with pytest.raises(ValueError, match="unknown model 'sknet_tinny': did you mean sknet_tiny"):
+        train(settings(model="sknet_tinny"))
+    with pytest.raises(ConfigError, match="ckpt_path: expected the checkpoint to validate"):
+        validate(settings())
+    with pytest.raises(ConfigError, match="ckpt_path: no file none.ckpt"):
+        validate(settings(ckpt_path="none.ckpt"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_validate_knows_the_classes_of_the_checkpoint(settings, tmp_path: Path) -> None:
+    """A validation folder without the first class, and no training split beside it."""
+    path = train(settings(epoch_size=1))
+    import shutil
+
+    root = tmp_path / "alone"
+    shutil.copytree(Path(settings().data_dir) / "val" / "b", root / "val" / "b")
+    both = validate(settings(ckpt_path=str(path)), progress=False)
+    alone = validate(settings(ckpt_path=str(path), data_dir=str(root)), progress=False)
+    assert alone.images == 5
+    assert both.images == 10

@@ -135,7 +135,7 @@ SKNET_OPS_API int sknet_ops_cuda_infer(const char* op, void* attributes, int* nd
     *count = static_cast<int>(out.size());
     for (int i = 0; i < std::min(room, *count); ++i) {
       out_ndims[i] = static_cast<int>(out[i].size());
-      std::copy(out[i].begin(), out[i].end(), out_dims + 8 * i);
+      for (int k = 0; k < out_ndims[i]; ++k) out_dims[8 * i + k] = out[i][k];
     }
   });
 }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the host asks of the CUDA runtime, or of the emulator in its place.
+#include <cstdio>
+#include <cstdlib>
 #include <map>
 #include <mutex>
 #include <utility>
@@ -16,7 +18,16 @@ Context& context() {
 
 #if defined(SKNET_OPS_EMULATE)
 
-Device current_device(const char*) { return {132, 227 << 10, 90}; }
+// SKNET_OPS_EMU_DEVICE = "capability multiprocessors shared_bytes"; an H100's numbers without.
+Device current_device(const char* op) {
+  Device device{132, 227 << 10, 90};
+  const char* asked = getenv("SKNET_OPS_EMU_DEVICE");
+  if (asked != nullptr &&
+      sscanf(asked, "%d %d %d", &device.capability, &device.multiprocessors, &device.shared_bytes) != 3) {
+    throw CudaError(std::string(op) + ": SKNET_OPS_EMU_DEVICE: got " + asked + ", expected three numbers");
+  }
+  return device;
+}
 
 void zero(Context& ctx, void* to, int64_t bytes) {
   if (!ctx.dry && bytes > 0) memset(to, 0, static_cast<size_t>(bytes));

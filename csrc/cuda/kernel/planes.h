@@ -6,6 +6,11 @@
 
 namespace sknet_ops::cuda {
 
+template <int kCount>
+struct Width {
+  __host__ __device__ constexpr operator int() const { return kCount; }
+};
+
 template <typename T, int kCount>
 struct Pack {
   float v[kCount];
@@ -54,10 +59,10 @@ __device__ inline void for_each_position(int hw, bool aligned, int lane, Visit v
   if (aligned) {
     constexpr int kPack = 16 / sizeof(T);
 #pragma unroll 2
-    for (int i = lane * kPack; i < hw; i += kWarp * kPack) visit(std::integral_constant<int, kPack>{}, i);
+    for (int i = lane * kPack; i < hw; i += kWarp * kPack) visit(Width<kPack>{}, i);
   } else {
 #pragma unroll 2
-    for (int i = lane; i < hw; i += kWarp) visit(std::integral_constant<int, 1>{}, i);
+    for (int i = lane; i < hw; i += kWarp) visit(Width<1>{}, i);
   }
 }
 

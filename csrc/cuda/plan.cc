@@ -16,7 +16,8 @@ namespace {
 constexpr double kTensorSpeed = 6.0;    // of a matrix instruction's multiply-add over a scalar one
 constexpr double kLoadX = 10.0, kLoadZGrad = 20.0;  // one value into shared memory
 constexpr int kMaxTileWidth = 64;
-constexpr int kResident = 4;            // blocks a multiprocessor that registers allow, about
+// Blocks on a multiprocessor that the kernels' __launch_bounds__ leave registers for.
+constexpr int resident(Kind kind) { return kind == Kind::kTensor ? 2 : 3; }
 
 int ceil_div(int64_t a, int64_t b) { return static_cast<int>((a + b - 1) / b); }
 int round_up(int a, int to) { return ceil_div(a, to) * to; }
@@ -87,9 +88,14 @@ void for_each_height(int h, int multiple, Try attempt) {
   }
 }
 
-double occupancy_cost(const Context& ctx, int64_t bytes) {
-  const int64_t blocks = std::min<int64_t>(kResident, ctx.device.shared_bytes / std::max<int64_t>(bytes, 1));
-  return blocks >= 4 ? 1.0 : blocks == 3 ? 1.05 : blocks == 2 ? 1.15 : 1.5;
+int64_t resident(const Context& ctx, Kind kind, int64_t bytes) {
+  return std::min<int64_t>(resident(kind), ctx.device.shared_bytes / std::max<int64_t>(bytes, 1));
+}
+
+// With fewer warps on a multiprocessor less of the waiting is hidden.
+double occupancy_cost(const Context& ctx, Kind kind, int64_t bytes) {
+  const int64_t blocks = resident(ctx, kind, bytes);
+  return blocks >= 3 ? 1.0 : blocks == 2 ? 1.1 : 1.8;
 }
 
 double parallel_cost(const Context& ctx, int64_t blocks) {
@@ -97,9 +103,8 @@ double parallel_cost(const Context& ctx, int64_t blocks) {
   return static_cast<double>(blocks) >= wanted ? 1.0 : wanted / static_cast<double>(std::max<int64_t>(blocks, 1));
 }
 
-int64_t wanted_blocks(const Context& ctx, int64_t bytes) {
-  const int64_t resident = std::min<int64_t>(kResident, ctx.device.shared_bytes / std::max<int64_t>(bytes, 1));
-  return std::max<int64_t>(resident, 1) * ctx.device.multiprocessors;
+int64_t wanted_blocks(const Context& ctx, Kind kind, int64_t bytes) {
+  return std::max<int64_t>(resident(ctx, kind, bytes), 1) * ctx.device.multiprocessors;
 }
 
 bool tensor_cores(const Context& ctx) {
@@ -157,7 +162,7 @@ int64_t conv_bytes(const ConvArgs& a, Kind kind, bool grad, const ConvTiling& t)
 Plan finish_conv(const Context& ctx, ConvArgs& a, Kind kind, bool grad) {
   ConvTiling& t = a.t;
   const int64_t bytes = conv_bytes(a, kind, grad, t);
-  const int64_t across = static_cast<int64_t>(t.parts) * t.out_tiles, wanted = wanted_blocks(ctx, bytes);
+  const int64_t across = static_cast<int64_t>(t.parts) * t.out_tiles, wanted = wanted_blocks(ctx, kind, bytes);
   const int tiles = t.tiles_h * t.tiles_w;
   t.splits = static_cast<int>(std::clamp<int64_t>((wanted + across * a.n - 1) / (across * a.n), 1, tiles));
   const int64_t slots = std::clamp<int64_t>(wanted / (across * t.splits), 1, a.n);
@@ -207,15 +212,17 @@ Plan plan_conv(const Context& ctx, ConvArgs& a, bool grad) {
         t.src_w = grad ? t.tw / step + reach.most - reach.least : (t.tw - 1) * a.stride + 1 + reach.least + reach.most;
         if (!conv_memory(ctx, a, kinds[k], grad, t)) return;
         const int sub = (th / step) * (t.tw / step), classes = step * step;
-        const int items = ceil_div(sub, shape.tile_pixels) * classes, across = tile / shape.tile_out;
+        const int items = ceil_div(sub, shape.tile_pixels) * (grad ? classes : a.branches);
+        const int across = tile / shape.tile_out;
         const double rounds = ceil_div(items, 8 / across);
-        const double work = static_cast<double>(taps(a)) * used / a.branches / classes * a.ci_group;
+        // Of one item: a branch, or all of them at the taps that one class of positions meets.
+        const double work = static_cast<double>(taps(a)) / a.branches * (grad ? used : 1) / classes * a.ci_group;
         const double speed = kinds[k] == Kind::kTensor ? kTensorSpeed : 1.0;
         const double compute = rounds * 8 * shape.tile_pixels * shape.tile_out * work / speed;
         const double load = static_cast<double>(a.sources) * t.src_tile * t.src_h * t.src_w * (grad ? kLoadZGrad : kLoadX);
         const int64_t units = static_cast<int64_t>(t.out_tiles) * t.parts * a.n * t.tiles_h * t.tiles_w;
         const double cost = (compute + load) * t.tiles_h * t.tiles_w / tile *
-                            occupancy_cost(ctx, conv_bytes(a, kinds[k], grad, t)) * parallel_cost(ctx, units);
+                            occupancy_cost(ctx, kinds[k], conv_bytes(a, kinds[k], grad, t)) * parallel_cost(ctx, units);
         if (cost < best) {
           best = cost;
           a.t = t;
@@ -293,7 +300,8 @@ Plan plan_wgrad(const Context& ctx, WgradArgs& a) {
         const double load = static_cast<double>(a.sources) * t.src_tile * t.src_h * t.src_w * kLoadX +
                             static_cast<double>(a.branches) * tile * th * t.tw * kLoadZGrad;
         const int64_t units = static_cast<int64_t>(t.out_tiles) * a.n * t.tiles_h * t.tiles_w;
-        const double cost = (compute + load) * t.tiles_h * t.tiles_w / tile * occupancy_cost(ctx, bytes) *
+        const double cost = (compute + load) * t.tiles_h * t.tiles_w / tile *
+                            occupancy_cost(ctx, kinds[k].kind, bytes) *
                             parallel_cost(ctx, units);
         if (cost < best) {
           best = cost;
@@ -305,13 +313,13 @@ Plan plan_wgrad(const Context& ctx, WgradArgs& a) {
     if (best < std::numeric_limits<double>::infinity()) {
       a.t.lanes = lanes_for(a.t.src_w);
       const int64_t units = a.n * a.t.tiles_h * a.t.tiles_w;
-      a.t.slots = static_cast<int>(std::clamp<int64_t>(wanted_blocks(ctx, best_bytes) / a.t.out_tiles, 1, units));
+      a.t.slots = static_cast<int>(std::clamp<int64_t>(wanted_blocks(ctx, kinds[k].kind, best_bytes) / a.t.out_tiles, 1, units));
       return {kinds[k].kind, static_cast<int64_t>(a.t.out_tiles) * a.t.slots, best_bytes};
     }
   }
   a.t = {};
   const int64_t blocks = (a.weights + 7) / 8;
-  a.t.slots = static_cast<int>(std::clamp<int64_t>(wanted_blocks(ctx, 0) / blocks, 1, a.n));
+  a.t.slots = static_cast<int>(std::clamp<int64_t>(wanted_blocks(ctx, Kind::kDirect, 0) / blocks, 1, a.n));
   if (blocks * a.t.slots > std::numeric_limits<int>::max()) {
     throw std::invalid_argument(std::string(ctx.op) + ": more than 2^31 blocks");
   }

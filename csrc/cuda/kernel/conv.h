@@ -234,7 +234,7 @@ struct ConvBlock {
         if (real) from_float(v[i], out + pos[i]);
         total += v[i];
       }
-      if (a.mode == ConvMode::kFold) pooled[j] += total;
+      pooled[j] = total;
       if (a.mode == ConvMode::kStats && count > 0.0f) {  // the same for all lanes
         const float mean = Frag::sum(total) / count;
         float m2 = 0.0f;
@@ -259,11 +259,13 @@ struct ConvBlock {
       __syncthreads();
     }
     const int sub_h = t.th / step_out, sub_w = t.tw / step_out;
-    const int chunks = (sub_h * sub_w + Frag::kTilePixels - 1) / Frag::kTilePixels, items = chunks * step_out * step_out;
+    const int chunks = (sub_h * sub_w + Frag::kTilePixels - 1) / Frag::kTilePixels;
+    const int items = chunks * (kGrad ? step_out * step_out : a.branches);
     const int warps_along = kWarps / warps_across;
     if (warp >= warps_along * warps_across) return;
     for (int item = warp / warps_across; item < items; item += warps_along) {
-      const int kind = item / chunks, class_y = kind / step_out, class_x = kind % step_out;
+      // Which branch, or (gradient) which class of positions.
+      const int kind = item / chunks, class_y = kGrad ? kind / step_out : 0, class_x = kGrad ? kind % step_out : 0;
       int base[Frag::kPixels], y[Frag::kPixels], x[Frag::kPixels], pos[Frag::kPixels];
 #pragma unroll
       for (int i = 0; i < Frag::kPixels; ++i) {
@@ -289,17 +291,15 @@ struct ConvBlock {
         store(acc, n, pos);
       } else {
         float pooled[Frag::kOut] = {};
-        const float* w = weights;
-        for (int m = 0; m < a.branches; ++m) {
-          typename Frag::Sums acc;
-          if constexpr (Frag::kDirect) {
-            accumulate_direct(acc, n, m, y, x, pos);
-          } else {
-            accumulate(acc, m, w, base, 0, 0);
-            w += weight_words(m);
-          }
-          finish(acc, n, m, pos, pooled);
+        typename Frag::Sums acc;
+        if constexpr (Frag::kDirect) {
+          accumulate_direct(acc, n, kind, y, x, pos);
+        } else {
+          const float* w = weights;
+          for (int m = 0; m < kind; ++m) w += weight_words(m);
+          accumulate(acc, kind, w, base, 0, 0);
         }
+        finish(acc, n, kind, pos, pooled);
         if (a.mode == ConvMode::kFold && a.pooled != nullptr) {
 #pragma unroll
           for (int j = 0; j < Frag::kOut; ++j) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// libsknet_ops_cuda.so: the C entries that MindSpore's ops.Custom(aot) looks up, over the CUDA table, and plain C calls on
-// raw device pointers for everyone else. Both go through the same descriptions (mindspore_*.cc), so shapes and attributes
-// are checked once.
+// libsknet_ops_cuda.so: the C entries that MindSpore's ops.Custom(aot) looks up, over the CUDA table, and plain C calls
+// on raw device pointers for everyone else. Both go through the same descriptions (mindspore_*.cc), so shapes and
+// attributes are checked once.
 #include <cstring>
 #include <exception>
 #include <map>
@@ -13,13 +13,13 @@
 #include "bindings/mindspore_op.h"
 #include "cuda/ops.h"
 
-#define SKNET_OPS_FOR_EACH_CUDA_OP(visit)                                                                   \
-  visit(sk_conv) visit(sk_conv_grad) visit(sk_attention) visit(sk_attention_grad) visit(sk_select)          \
-  visit(sk_select_grad) visit(selective_kernel) visit(selective_kernel_grad)
+#define SKNET_OPS_FOR_EACH_CUDA_OP(visit)                                                          \
+  visit(sk_conv) visit(sk_conv_grad) visit(sk_attention) visit(sk_attention_grad) visit(sk_select) \
+      visit(sk_select_grad) visit(selective_kernel) visit(selective_kernel_grad)
 
-#define SKNET_OPS_DECLARE(op)                                                                               \
-  extern "C" int op##Init(int*, int64_t**, const char**, mindspore::AotExtra*);                             \
-  extern "C" std::vector<sknet_ops::glue::Dims> op##InferShape(int*, int64_t**, mindspore::AotExtra*);      \
+#define SKNET_OPS_DECLARE(op)                                                                          \
+  extern "C" int op##Init(int*, int64_t**, const char**, mindspore::AotExtra*);                        \
+  extern "C" std::vector<sknet_ops::glue::Dims> op##InferShape(int*, int64_t**, mindspore::AotExtra*); \
   extern "C" int op(int, void**, int*, int64_t**, const char**, void*, void*);
 SKNET_OPS_FOR_EACH_CUDA_OP(SKNET_OPS_DECLARE)
 #undef SKNET_OPS_DECLARE
@@ -48,7 +48,8 @@ const Entry& entry(const std::string& name) {
 #undef SKNET_OPS_ENTRY
   };
   const auto found = entries.find(name);
-  if (found == entries.end()) throw std::invalid_argument("op: got " + name + ", expected one of those with a CUDA kernel");
+  if (found == entries.end())
+    throw std::invalid_argument("op: got " + name + ", expected one of those with a CUDA kernel");
   return found->second;
 }
 
@@ -102,7 +103,8 @@ using sknet_ops::Attributes;
 using sknet_ops::guarded;
 namespace cuda = sknet_ops::cuda;
 
-// Each returns 0, or 1 for an argument that is wrong, or 2 for a call that failed; then sknet_ops_cuda_error() says why.
+// Each returns 0, or 1 for an argument that is wrong, or 2 for a call that failed; then sknet_ops_cuda_error() says
+// why.
 extern "C" {
 
 SKNET_OPS_API const char* sknet_ops_cuda_error() { return sknet_ops::message.c_str(); }
@@ -111,7 +113,8 @@ SKNET_OPS_API const char* sknet_ops_cuda_error() { return sknet_ops::message.c_s
 // library keeps its own, which is allocated at the first call of a size and must not be inside a graph capture.
 SKNET_OPS_API int sknet_ops_cuda_settings(void* stream, int storage, int tf32, void* scratch, int64_t scratch_bytes) {
   return guarded([&] {
-    if (storage < 0 || storage > 2) throw std::invalid_argument("storage: got " + std::to_string(storage) + ", expected 0..2");
+    if (storage < 0 || storage > 2)
+      throw std::invalid_argument("storage: got " + std::to_string(storage) + ", expected 0..2");
     cuda::Context& ctx = cuda::context();
     ctx.stream = stream;
     ctx.storage = static_cast<cuda::Storage>(storage);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the kernels take, by value. Maps (x, u, z, y and their gradients) are stored as T, handed over as void*; weights,
-// statistics, attention and every gradient of a parameter are float.
+// What the kernels take, by value. Maps (x, u, z, y and their gradients) are stored as T, handed over as void*;
+// weights, statistics, attention and every gradient of a parameter are float.
 #pragma once
 
 #include <cstdint>
@@ -34,11 +34,11 @@ struct Moments {
 
 // The gradient by z of every branch, computed where it is read.
 struct ZGradSource {
-  const void* g;         // dy (n, c, hw) if `attention`, else du (n, branches, c, hw)
-  const void* z;         // (n, branches, c, hw)
-  const ZGrad* coef;     // (branches, c)
+  const void* g;           // dy (n, c, hw) if `attention`, else du (n, branches, c, hw)
+  const void* z;           // (n, branches, c, hw)
+  const ZGrad* coef;       // (branches, c)
   const float* attention;  // (n, branches, c)
-  const float* pooled;   // (n, c): gradient by every position of every branch, from the pooled sum
+  const float* pooled;     // (n, c): gradient by every position of every branch, from the pooled sum
   bool relu;
 };
 
@@ -48,8 +48,8 @@ enum class ConvMode : int {
   kFold,   // u with the moving statistics, and pooled sums
 };
 
-// How a convolution, or its gradient by the input, is cut into blocks. A block has `out_tile` output channels, stays with
-// them, and walks over units: tiles of th x tw positions of the images of its image slot and split.
+// How a convolution, or its gradient by the input, is cut into blocks. A block has `out_tile` output channels, stays
+// with them, and walks over units: tiles of th x tw positions of the images of its image slot and split.
 struct ConvTiling {
   int th, tw, tiles_h, tiles_w;
   int out_tile, out_tiles;  // out_tiles: in one part
@@ -65,9 +65,9 @@ struct ConvTiling {
 };
 
 struct ConvArgs {
-  const void* x;  // forward
+  const void* x;   // forward
   ZGradSource dz;  // gradient
-  void* out;      // forward: z or u (n, branches, c, hw); gradient: dx
+  void* out;       // forward: z or u (n, branches, c, hw); gradient: dx
   const float* weight[kMaxBranches];
   NormArgs norm[kMaxBranches];
   Moments* moments;  // (branches, c, slots)
@@ -75,10 +75,10 @@ struct ConvArgs {
   ConvMode mode;
   bool relu;
   int64_t n;
-  int h, w;          // map of the output of this direction
+  int h, w;  // map of the output of this direction
   int src_map_h, src_map_w;
-  int src_channels;  // of the whole source tensor, one branch of it for the gradient
-  int out_channels;  // of one branch or part
+  int src_channels;        // of the whole source tensor, one branch of it for the gradient
+  int out_channels;        // of one branch or part
   int ci_group, co_group;  // source and output channels a group, of this direction
   int branches, sources;   // sources: tiles in shared memory
   int stride;
@@ -94,7 +94,7 @@ struct WgradTiling {
   int src_tile;
   int src_h, src_w, src_plane;
   int origin;
-  int pixels;     // of a tile, padded
+  int pixels;  // of a tile, padded
   int dz_plane;
   int lanes;
   int source_words, dz_words, table_words;
@@ -123,17 +123,17 @@ struct SumArgs {  // dweight = sum over slots of partial
   int branches, slots;
 };
 
-// Moments of the slots -> mean, inv_std, moving statistics; then the sum over positions of the activated branches, or the
-// activated branches themselves. Without moments: with the statistics in `norm`, or (gamma null) of u as it is.
+// Moments of the slots -> mean, inv_std, moving statistics; then the sum over positions of the activated branches, or
+// the activated branches themselves. Without moments: with the statistics in `norm`, or (gamma null) of u as it is.
 struct PoolArgs {
   const void* z;
-  void* u;                  // or null
-  float* pooled;            // (n, c), mean over positions; or null
-  const Moments* moments;   // or null
+  void* u;                 // or null
+  float* pooled;           // (n, c), mean over positions; or null
+  const Moments* moments;  // or null
   int slots;
   NormArgs norm[kMaxBranches];
   float *moving_mean[kMaxBranches], *moving_variance[kMaxBranches];
-  float *mean, *inv_std;    // (branches, c)
+  float *mean, *inv_std;  // (branches, c)
   bool relu;
   float momentum;
   int64_t n;
@@ -143,28 +143,28 @@ struct PoolArgs {
 
 // pooled -> hidden, its statistics over the batch, and the activated hidden layer. A block is one hidden value.
 struct HiddenArgs {
-  const float* pooled;      // (n, splits, c)
+  const float* pooled;  // (n, splits, c)
   int splits;
   float pooled_scale;
-  const float* fc_reduce;   // (d, c)
+  const float* fc_reduce;  // (d, c)
   NormArgs norm;
   float *moving_mean, *moving_variance;
-  float *hidden;            // (n, d)
-  float *mean, *inv_std;    // (d); null unless training
-  float* activated;         // (n, d)
+  float* hidden;          // (n, d)
+  float *mean, *inv_std;  // (d); null unless training
+  float* activated;       // (n, d)
   float momentum;
   int64_t n;
   int c, d;
-  int image_chunks;         // 1 in training
+  int image_chunks;  // 1 in training
 };
 
 // Attention from the hidden layer, or given; then the weighted sum of the branches. A warp is one (image, channel).
 struct SelectArgs {
-  const void* z;            // (n, branches, c, hw): z, or u if norm's gamma is null
-  const float* activated;   // (n, d), or null: attention is given
-  const float* fc_select;   // (branches * c, d)
-  float* attention;         // written, or read if activated is null
-  void* y;                  // or null: attention alone
+  const void* z;           // (n, branches, c, hw): z, or u if norm's gamma is null
+  const float* activated;  // (n, d), or null: attention is given
+  const float* fc_select;  // (branches * c, d)
+  float* attention;        // written, or read if activated is null
+  void* y;                 // or null: attention alone
   NormArgs norm[kMaxBranches];
   bool relu;
   int64_t n;
@@ -182,9 +182,9 @@ struct GateArgs {
   bool g_per_branch;
   NormArgs norm[kMaxBranches];
   bool relu;
-  GateSums* gates;          // (n, branches, c)
-  const float* attention;   // with dlogits
-  float* dlogits;           // (n, branches, c), or null
+  GateSums* gates;         // (n, branches, c)
+  const float* attention;  // with dlogits
+  float* dlogits;          // (n, branches, c), or null
   int64_t n;
   int c, branches, hw;
 };
@@ -207,19 +207,19 @@ struct HiddenGradArgs {
   float *dgamma, *dbeta;
   int64_t n;
   int c, d, branches;
-  bool staged;              // a column of fc_select fits in shared memory
+  bool staged;  // a column of fc_select fits in shared memory
 };
 
 // The rest of the attention's gradient, and what the normalisations need. A block is one channel.
 struct ChannelGradArgs {
   const float *dhidden, *activated, *dlogits, *pooled, *fc_reduce;  // null dhidden: no attention
   float *dfc_select, *dfc_reduce;
-  float* dpooled;           // (n, c), divided by the positions
-  const GateSums* gates;    // null: no normalisation
+  float* dpooled;         // (n, c), divided by the positions
+  const GateSums* gates;  // null: no normalisation
   const float* attention;
   NormArgs norm[kMaxBranches];
   float *dgamma[kMaxBranches], *dbeta[kMaxBranches];
-  ZGrad* coef;              // (branches, c)
+  ZGrad* coef;  // (branches, c)
   bool training;
   int64_t n;
   int c, d, branches, hw;

@@ -34,10 +34,10 @@ struct Context {
   // What the caller says before the call.
   void* stream = nullptr;
   Storage storage = Storage::kFloat32;
-  bool tf32 = false;               // float maps may go through tensor cores, which read 10 bits of mantissa
-  bool plan_only = false;          // stop after planning
+  bool tf32 = false;                // float maps may go through tensor cores, which read 10 bits of mantissa
+  bool plan_only = false;           // stop after planning
   const Device* pretend = nullptr;  // plan for this device
-  char* scratch = nullptr;         // null: from the pool
+  char* scratch = nullptr;          // null: from the pool
   int64_t scratch_bytes = 0;
 
   // What the call says.

@@ -39,9 +39,7 @@ void conv_forward(Context& ctx, ConvArgs& args, bool pooled) {
   launch_planned(ctx, args, plan, false);
 }
 
-void conv_input_grad(Context& ctx, ConvArgs& args) {
-  launch_planned(ctx, args, plan_conv(ctx, args, true), true);
-}
+void conv_input_grad(Context& ctx, ConvArgs& args) { launch_planned(ctx, args, plan_conv(ctx, args, true), true); }
 
 void conv_weight_grad(Context& ctx, WgradArgs& args, float* const* dweight) {
   int64_t offset = 0;

@@ -16,13 +16,13 @@ namespace sknet_ops::cuda {
                   cudaGetErrorName(error) + ": " + cudaGetErrorString(error));
 }
 
-#define SKNET_OPS_CUDA(op, call)                                                                      \
-  do {                                                                                                \
-    const cudaError_t sknet_ops_error = (call);                                                       \
-    if (sknet_ops_error != cudaSuccess) {                                                             \
-      (void)cudaGetLastError(); /* so that the next call does not report it again */                  \
-      ::sknet_ops::cuda::fail((op), #call, sknet_ops_error, __FILE__, __LINE__);                      \
-    }                                                                                                 \
+#define SKNET_OPS_CUDA(op, call)                                                     \
+  do {                                                                               \
+    const cudaError_t sknet_ops_error = (call);                                      \
+    if (sknet_ops_error != cudaSuccess) {                                            \
+      (void)cudaGetLastError(); /* so that the next call does not report it again */ \
+      ::sknet_ops::cuda::fail((op), #call, sknet_ops_error, __FILE__, __LINE__);     \
+    }                                                                                \
   } while (false)
 #endif
 
@@ -39,12 +39,15 @@ void launch(Context& ctx, const char* name, void (*kernel)(Args), int64_t blocks
   emu::run([&] { kernel(args); }, {static_cast<unsigned>(blocks), 1, 1}, {kThreads, 1, 1}, shared_bytes);
 #else
   constexpr int kWithoutAsking = 48 << 10;
+  const std::string where = std::string(ctx.op) + ": " + name;
   if (shared_bytes > kWithoutAsking) {
-    SKNET_OPS_CUDA(ctx.op, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                static_cast<int>(shared_bytes)));
+    SKNET_OPS_CUDA(where.c_str(), cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                       static_cast<int>(shared_bytes)));
   }
-  kernel<<<static_cast<unsigned>(blocks), kThreads, shared_bytes, static_cast<cudaStream_t>(ctx.stream)>>>(args);
-  SKNET_OPS_CUDA(ctx.op, cudaGetLastError());
+  void* arguments[] = {const_cast<Args*>(&args)};
+  SKNET_OPS_CUDA(where.c_str(),
+                 cudaLaunchKernel(kernel, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), arguments,
+                                  static_cast<size_t>(shared_bytes), static_cast<cudaStream_t>(ctx.stream)));
 #endif
 }
 

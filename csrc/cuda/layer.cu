@@ -69,9 +69,10 @@ void fill(Context& ctx, const FillArgs& args) {
 }
 
 void select_grad(Context& ctx, const SelectGradArgs& args) {
-  launch(ctx, "select_grad",
-         of_storage<SelectGradArgs>(ctx, select_grad_kernel<float>, select_grad_kernel<Half>, select_grad_kernel<Bfloat>),
-         ceil_div(args.n * args.c, kWarps), 0, args);
+  launch(
+      ctx, "select_grad",
+      of_storage<SelectGradArgs>(ctx, select_grad_kernel<float>, select_grad_kernel<Half>, select_grad_kernel<Bfloat>),
+      ceil_div(args.n * args.c, kWarps), 0, args);
 }
 
 }  // namespace sknet_ops::cuda

@@ -289,9 +289,8 @@ void sk_attention_grad(const SkAttentionParams& p, const SkAttentionBackward<flo
     SoftmaxGradArgs s{t.dattention, t.attention, ctx.take<float>(p.n * p.branches * p.c), p.n, to_int(p.c), p.branches};
     softmax_grad(ctx, s);
     ChannelGradArgs channel{};
-    const float* dpooled =
-        attention_backward(ctx, p, s.dlogits, pooled, hidden, t.mean, t.inv_std, t.fc_reduce, t.norm, t.fc_select,
-                           {t.dfc_reduce, t.dgamma, t.dbeta, t.dfc_select}, channel);
+    const float* dpooled = attention_backward(ctx, p, s.dlogits, pooled, hidden, t.mean, t.inv_std, t.fc_reduce, t.norm,
+                                              t.fc_select, {t.dfc_reduce, t.dgamma, t.dbeta, t.dfc_select}, channel);
     fill(ctx, {dpooled, t.du, p.n * p.branches * p.c, channel.c, p.branches, channel.hw});
   });
 }
@@ -376,9 +375,9 @@ void selective_kernel_grad(const SelectiveKernelParams& p, const SelectiveKernel
     std::copy(t.dbeta, t.dbeta + c.branches, channel.dbeta);
     channel.coef = ctx.take<ZGrad>(c.branches * c.c_out);
     channel.training = c.norm.training;
-    const float* dpooled = attention_backward(
-        ctx, attention, gates.dlogits, pooled, hidden, t.attn_mean, t.attn_inv_std, t.fc_reduce, t.attn_norm,
-        t.fc_select, {t.dfc_reduce, t.dattn_gamma, t.dattn_beta, t.dfc_select}, channel);
+    const float* dpooled = attention_backward(ctx, attention, gates.dlogits, pooled, hidden, t.attn_mean,
+                                              t.attn_inv_std, t.fc_reduce, t.attn_norm, t.fc_select,
+                                              {t.dfc_reduce, t.dattn_gamma, t.dattn_beta, t.dfc_select}, channel);
     branches_backward(ctx, c, t.x, t.weight, {t.dy, z, channel.coef, t.attention, dpooled, c.norm.relu}, t.dx,
                       t.dweight);
   });
@@ -392,8 +391,9 @@ void not_here(const ConvBnActParams&, const Tensors&) {
 }  // namespace
 
 const OpTable<float>& table() {
-  static const OpTable<float> ops{not_here,    not_here,       sk_conv,          sk_conv_grad, sk_attention, sk_attention_grad,
-                                  sk_select,   sk_select_grad, selective_kernel, selective_kernel_grad};
+  static const OpTable<float> ops{
+      not_here,          not_here,  sk_conv,        sk_conv_grad,     sk_attention,
+      sk_attention_grad, sk_select, sk_select_grad, selective_kernel, selective_kernel_grad};
   return ops;
 }
 

@@ -13,7 +13,7 @@ namespace {
 
 // The search weighs work against idle threads and halos, in units of one multiply-add. The weights are estimates from
 // instruction counts and have not been tuned on a device.
-constexpr double kTensorSpeed = 6.0;    // of a matrix instruction's multiply-add over a scalar one
+constexpr double kTensorSpeed = 6.0;                // of a matrix instruction's multiply-add over a scalar one
 constexpr double kLoadX = 10.0, kLoadZGrad = 20.0;  // one value into shared memory
 constexpr int kMaxTileWidth = 64;
 // Blocks on a multiprocessor that the kernels' __launch_bounds__ leave registers for.
@@ -124,7 +124,8 @@ KindShape kind_shape(Kind kind) {
   }
 }
 
-// Moments of every warp, channel and branch; or sums over positions, and the normalisation of at most 8 warps' channels.
+// Moments of every warp, channel and branch; or sums over positions, and the normalisation of at most 8 warps'
+// channels.
 int64_t sum_words(const ConvArgs& a, Kind kind, bool grad) {
   return grad ? 0 : int64_t{8} * kind_shape(kind).tile_out * (3 * a.branches + 1);
 }
@@ -219,7 +220,8 @@ Plan plan_conv(const Context& ctx, ConvArgs& a, bool grad) {
         const double work = static_cast<double>(taps(a)) / a.branches * (grad ? used : 1) / classes * a.ci_group;
         const double speed = kinds[k] == Kind::kTensor ? kTensorSpeed : 1.0;
         const double compute = rounds * 8 * shape.tile_pixels * shape.tile_out * work / speed;
-        const double load = static_cast<double>(a.sources) * t.src_tile * t.src_h * t.src_w * (grad ? kLoadZGrad : kLoadX);
+        const double load =
+            static_cast<double>(a.sources) * t.src_tile * t.src_h * t.src_w * (grad ? kLoadZGrad : kLoadX);
         const int64_t units = static_cast<int64_t>(t.out_tiles) * t.parts * a.n * t.tiles_h * t.tiles_w;
         const double cost = (compute + load) * t.tiles_h * t.tiles_w / tile *
                             occupancy_cost(ctx, kinds[k], conv_bytes(a, kinds[k], grad, t)) * parallel_cost(ctx, units);
@@ -296,13 +298,13 @@ Plan plan_wgrad(const Context& ctx, WgradArgs& a) {
         t.table_words = t.pixels;
         const double jobs = static_cast<double>(taps(a)) * (tile / kinds[k].out) * (a.ci_group / kinds[k].in);
         const double rounds = static_cast<double>(ceil_div(static_cast<int64_t>(jobs), 8));
-        const double compute = rounds * 8 * kinds[k].out * kinds[k].in * (t.pixels + 32) / (tensor ? kTensorSpeed : 1.0);
+        const double compute =
+            rounds * 8 * kinds[k].out * kinds[k].in * (t.pixels + 32) / (tensor ? kTensorSpeed : 1.0);
         const double load = static_cast<double>(a.sources) * t.src_tile * t.src_h * t.src_w * kLoadX +
                             static_cast<double>(a.branches) * tile * th * t.tw * kLoadZGrad;
         const int64_t units = static_cast<int64_t>(t.out_tiles) * a.n * t.tiles_h * t.tiles_w;
         const double cost = (compute + load) * t.tiles_h * t.tiles_w / tile *
-                            occupancy_cost(ctx, kinds[k].kind, bytes) *
-                            parallel_cost(ctx, units);
+                            occupancy_cost(ctx, kinds[k].kind, bytes) * parallel_cost(ctx, units);
         if (cost < best) {
           best = cost;
           best_bytes = bytes;
@@ -313,7 +315,8 @@ Plan plan_wgrad(const Context& ctx, WgradArgs& a) {
     if (best < std::numeric_limits<double>::infinity()) {
       a.t.lanes = lanes_for(a.t.src_w);
       const int64_t units = a.n * a.t.tiles_h * a.t.tiles_w;
-      a.t.slots = static_cast<int>(std::clamp<int64_t>(wanted_blocks(ctx, kinds[k].kind, best_bytes) / a.t.out_tiles, 1, units));
+      a.t.slots = static_cast<int>(
+          std::clamp<int64_t>(wanted_blocks(ctx, kinds[k].kind, best_bytes) / a.t.out_tiles, 1, units));
       return {kinds[k].kind, static_cast<int64_t>(a.t.out_tiles) * a.t.slots, best_bytes};
     }
   }

@@ -87,7 +87,8 @@ __device__ inline float rounded(float v) {  // as T stores it
 }
 
 // A kernel's arguments stay where the launch puts them, also where an index into them is known at run time only.
-#if defined(__CUDACC_VER_MAJOR__) && (__CUDACC_VER_MAJOR__ > 11 || (__CUDACC_VER_MAJOR__ == 11 && __CUDACC_VER_MINOR__ >= 7))
+#if defined(__CUDACC_VER_MAJOR__) && \
+    (__CUDACC_VER_MAJOR__ > 11 || (__CUDACC_VER_MAJOR__ == 11 && __CUDACC_VER_MINOR__ >= 7))
 #define SKNET_OPS_ARGS __grid_constant__ const
 #else
 #define SKNET_OPS_ARGS const

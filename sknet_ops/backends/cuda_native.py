@@ -5,10 +5,10 @@
     ops = cuda_native.Library("sknet_ops/lib/libsknet_ops_cuda.so")
     out = ops.sk_conv(x=x, weight=[w0, w1], gamma=[...], ..., stride=1, groups=32, dilation=[1, 2], padding=[1, 2])
 
-This file needs nothing but the standard library, so that it can be loaded alone. Arguments and results bear the names of
-``sknet_ops._native``: lists for one a branch, a dict of outputs; `training` adds what the gradient op takes. Maps (x, u,
-z, y and their gradients) are float32, float16 or bfloat16, all of one type; everything else is float32. Shapes are
-checked in C++ before anything is launched.
+This file needs nothing but the standard library, so that it can be loaded alone. Arguments and results bear the names
+of ``sknet_ops._native``: lists for one a branch, a dict of outputs; `training` adds what the gradient op takes. Maps
+(x, u, z, y and their gradients) are float32, float16 or bfloat16, all of one type; everything else is float32. Shapes
+are checked in C++ before anything is launched.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ _BOTH = {**_CONV, "attn_eps": 1e-5, "attn_momentum": 0.1}
 _SIZES = ("padding", "dilation")
 OPS = {
     "sk_conv": _op(("x", *_BRANCH), ("u",), _CONV_SAVED, _SIZES, _CONV, _LISTS),
-    "sk_conv_grad": _op(("du", "x", *_BRANCH), ("dx", "dweight", "dgamma", "dbeta"), _CONV_SAVED, _SIZES, _CONV, _LISTS),
+    "sk_conv_grad": _op(("du", "x", *_BRANCH), ("dx", "dweight", "dgamma", "dbeta"), _CONV_SAVED, _SIZES, _CONV,
+                        _LISTS),
     "sk_attention": _op(("u", *_ATTENTION), ("attention",), _ATTENTION_SAVED, (), _NORM_DEFAULTS),
     "sk_attention_grad": _op(("dattention", "u", *_ATTENTION, "attention"),
                              ("du", "dfc_reduce", "dgamma", "dbeta", "dfc_select"), _ATTENTION_SAVED, (),
@@ -90,7 +91,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a call would do: ``(kernel, blocks, bytes of shared memory)`` in order, and the scratch it needs in bytes."""
+    """What a call would do: ``(kernel, blocks, bytes of shared memory)`` in order, and its bytes of scratch."""
 
     launches: tuple[tuple[str, int, int], ...]
     scratch_bytes: int
@@ -224,7 +225,7 @@ class Library:
             # Scratch from the framework's own allocator, which knows streams and graph capture.
             self._settings(stream, call.storage, tf32, 0, 0)
             scratch, lines = ctypes.c_int64(), ctypes.c_char_p()
-            self._check(self._library.sknet_ops_cuda_plan(op.encode(), attributes, *buffers, *self._device_numbers(),
+            self._check(self._library.sknet_ops_cuda_plan(op.encode(), attributes, *buffers, *self.device(),
                                                           ctypes.byref(scratch), ctypes.byref(lines)))  # fmt: skip
             words = empty((scratch.value // 4 + 64,), "float32")
             memory = _as_tensor("scratch", words)
@@ -236,12 +237,9 @@ class Library:
                 self._settings(0, 0, False, 0, 0)
         return call.named(outputs)
 
-    def _device_numbers(self) -> tuple[int, int, int]:
-        return self.device()
-
     def _settings(self, stream: int, storage: int, tf32: bool, scratch: int, scratch_bytes: int) -> None:
-        self._check(self._library.sknet_ops_cuda_settings(
-            ctypes.c_void_p(stream), storage, int(tf32), ctypes.c_void_p(scratch), ctypes.c_int64(scratch_bytes)))  # fmt: skip
+        arguments = (ctypes.c_void_p(stream), storage, int(tf32), ctypes.c_void_p(scratch))
+        self._check(self._library.sknet_ops_cuda_settings(*arguments, ctypes.c_int64(scratch_bytes)))
 
     def _check(self, status: int) -> None:
         if status != 0:

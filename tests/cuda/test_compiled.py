@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The library for GPUs as the CUDA compiler makes it: what each kernel takes, and what the file holds. Runs no kernel."""
+"""The library for GPUs as the CUDA compiler makes it: what each kernel takes, what the file holds. Runs no kernel."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_every_kernel_for_every_architecture(resources: Resources) -> None:
 
 
 def test_limits(resources: Resources) -> None:
-    """With any compiler: no launch may fail for registers, and what is spilled is a few words outside the inner loops."""
+    """With any compiler: no launch may fail for registers, and what is spilled is a few words."""
     for name, by in resources.items():
         for architecture, used in by.items():
             assert used["registers"] <= MOST_REGISTERS, (name, architecture)

@@ -109,7 +109,8 @@ def test_order_of_kernels(library: Any) -> None:
     assert kernels(plan(library, "sm_90", unit(*shape))) == ["conv_forward_simt4", "pool", "hidden", "select"]
     assert kernels(plan(library, "sm_90", unit(*shape, training=False))) == ["conv_forward_simt4", "hidden", "select"]
     assert kernels(plan(library, "sm_90", unit(*shape, grad=True), "selective_kernel_grad")) == [
-        "gate", "hidden_grad", "channel_grad", "conv_input_grad_simt4", "conv_weight_grad_simt4", "sum_slots"]  # fmt: skip
+        "gate", "hidden_grad", "channel_grad", "conv_input_grad_simt4", "conv_weight_grad_simt4", "sum_slots",
+    ]  # fmt: skip
     # Inference kept nothing: z, the pooled values and the hidden layer come first.
     again = plan(library, "sm_90", unit(*shape, grad=True, training=False), "selective_kernel_grad")
     assert kernels(again)[:3] == ["conv_forward_simt4", "pool", "hidden"]

@@ -19,7 +19,7 @@ namespace emu {
 namespace {
 
 constexpr size_t kStackBytes = 256 << 10, kMaxThreads = 1024, kExchangeBytes = 64;
-constexpr size_t kWatchedWords = 64;  // behind the shared memory
+constexpr size_t kWatchedWords = 64;      // behind the shared memory
 constexpr uint32_t kPoison = 0x7fc0dead;  // a NaN
 
 enum class State { kReady, kAtWarp, kAtBlock, kDone };
@@ -84,7 +84,8 @@ bool reversed() {
   return order != nullptr && std::strcmp(order, "reverse") == 0;
 }
 
-// Runs the fibers of one warp until each is done or at the block's barrier. All lanes, or none, meet at a warp operation.
+// Runs the fibers of one warp until each is done or at the block's barrier. All lanes, or none, meet at a warp
+// operation.
 void run_warp(unsigned first, unsigned count, bool reverse) {
   Machine& m = machine();
   for (;;) {
@@ -189,7 +190,8 @@ void load_matrices_transposed(uint32_t (&r)[4], const void* row) {
 }
 
 float to_float(Half v) {
-  const uint32_t sign = static_cast<uint32_t>(v.bits & 0x8000) << 16, exponent = v.bits >> 10 & 31, mantissa = v.bits & 1023;
+  const uint32_t sign = static_cast<uint32_t>(v.bits & 0x8000) << 16, exponent = v.bits >> 10 & 31,
+                 mantissa = v.bits & 1023;
   uint32_t bits;
   if (exponent == 31) {
     bits = sign | 0x7f800000u | mantissa << 13;

@@ -4,8 +4,8 @@
 // model nor the compiler is the same.
 //
 // Blocks run one after the other. Within a block each fiber runs until it meets a barrier, so a missing barrier makes
-// results depend on the order, which SKNET_OPS_EMU_ORDER=reverse turns round. Shared memory starts as NaN, and its end is
-// watched.
+// results depend on the order, which SKNET_OPS_EMU_ORDER=reverse turns round. Shared memory starts as NaN, and its end
+// is watched.
 #pragma once
 
 #include <algorithm>

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // All branches of the grouped convolution, or its gradient by the input, from one read of the source tile.
 //
-// Forward: the output of branch m is its convolution of the one source (or, with split input, of source m); the epilogue
-// stores z and takes moments, or normalises, activates, stores u and takes the sum over positions.
-// Gradient: the sources are the gradients by z of the branches, computed while the tile is loaded, and the output is the
-// sum over the branches. With a stride s the positions fall into s * s classes that meet the same taps; a warp takes
-// positions of one class.
+// Forward: the output of branch m is its convolution of the one source (or, with split input, of source m); the
+// epilogue stores z and takes moments, or normalises, activates, stores u and takes the sum over positions. Gradient:
+// the sources are the gradients by z of the branches, computed while the tile is loaded, and the output is the sum over
+// the branches. With a stride s the positions fall into s * s classes that meet the same taps; a warp takes positions
+// of one class.
 #pragma once
 
 #include "cuda/kernel/fragment.h"
@@ -90,8 +90,11 @@ struct ConvBlock {
 
   __device__ void load_source(int64_t n, int first_row, int first_column) {
     constexpr bool kPairs = Frag::kTensor && sizeof(T) == 2;
-    const TileShape shape{a.sources,    kPairs ? t.src_tile / 2 : t.src_tile, t.src_h,     t.src_w, first_row,
-                          first_column, a.src_map_h,                          a.src_map_w, t.lanes};
+    const TileShape shape{a.sources,   kPairs ? t.src_tile / 2 : t.src_tile,
+                          t.src_h,     t.src_w,
+                          first_row,   first_column,
+                          a.src_map_h, a.src_map_w,
+                          t.lanes};
     load_tile<kGrad ? 2 : 4>(
         shape,
         [&](int s, int c) {
@@ -137,8 +140,8 @@ struct ConvBlock {
         const int tap = ky * a.kernel[m] + kx, offset = off_y * t.src_w + off_x;
         if constexpr (Frag::kTensor) {
           const int weight_row = group_words() + kTensorWeightPad;
-          const float* from = source + s * t.src_plane + offset * position_words() +
-                              channel * static_cast<int>(sizeof(T)) / 4;
+          const float* from =
+              source + s * t.src_plane + offset * position_words() + channel * static_cast<int>(sizeof(T)) / 4;
           Frag::template accumulate<T>(acc, reinterpret_cast<const uint32_t*>(from), base,
                                        reinterpret_cast<const uint32_t*>(w + (tap * t.out_tile + oc) * weight_row),
                                        weight_row, group_words(), lane);

@@ -183,8 +183,8 @@ __global__ void __launch_bounds__(kThreads) fill_kernel(SKNET_OPS_ARGS FillArgs 
   const int64_t n = plane / (static_cast<int64_t>(a.branches) * a.c);
   const float value = a.value[n * a.c + plane % a.c];
   T* du = static_cast<T*>(a.du) + plane * a.hw;
-  for_each_position<T>(a.hw, aligned_planes<T>(a.hw, a.du, nullptr, nullptr),
-                       static_cast<int>(threadIdx.x % kWarp), [&](auto width, int i) {
+  for_each_position<T>(a.hw, aligned_planes<T>(a.hw, a.du, nullptr, nullptr), static_cast<int>(threadIdx.x % kWarp),
+                       [&](auto width, int i) {
                          Pack<T, width> p;
 #pragma unroll
                          for (int k = 0; k < width; ++k) p.v[k] = value;

@@ -30,7 +30,7 @@ struct TileShape {
   int sources, channels, h, w;  // channels: of one source, or pairs of them
   int first_row, first_column;  // of the map, may be outside
   int map_h, map_w;
-  int lanes;                    // neighbouring threads that share a row
+  int lanes;  // neighbouring threads that share a row
 };
 
 // plane(s, c) gives a callable from position in the map to value; put(s, c, position in the tile, value) stores one.

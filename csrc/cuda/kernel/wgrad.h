@@ -215,11 +215,10 @@ __global__ void __launch_bounds__(kThreads) wgrad_direct_kernel(SKNET_OPS_ARGS W
   const int shift_y = tap / k * a.dilation[m] - a.padding[m], shift_x = tap % k * a.dilation[m] - a.padding[m];
   float total = 0.0f;
   for (int64_t n = slot; n < a.n; n += a.t.slots) {
-    const int64_t channel = n * a.src_channels + static_cast<int64_t>(s) * (a.src_channels / a.sources) +
-                            oc / a.co_group * a.ci_group + ci;
+    const int64_t channel =
+        n * a.src_channels + static_cast<int64_t>(s) * (a.src_channels / a.sources) + oc / a.co_group * a.ci_group + ci;
     const PlaneOfX<T> x{static_cast<const T*>(a.x) + channel * a.h * a.w};
-    const auto dz =
-        zgrad_plane<T>(a.dz, n, m, oc, a.out_channels, a.branches, static_cast<int64_t>(a.h_out) * a.w_out);
+    const auto dz = zgrad_plane<T>(a.dz, n, m, oc, a.out_channels, a.branches, static_cast<int64_t>(a.h_out) * a.w_out);
     float sum = 0.0f;
     for (int pos = static_cast<int>(threadIdx.x % kWarp); pos < a.h_out * a.w_out; pos += kWarp) {
       const int y = pos / a.w_out * a.stride + shift_y, at = pos % a.w_out * a.stride + shift_x;

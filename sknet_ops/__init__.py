@@ -6,6 +6,7 @@ from sknet_ops.backends import active_backend, available_backends
 from sknet_ops.binary import active_isa, num_threads, set_num_threads
 from sknet_ops.fusion import fuse
 from sknet_ops.layers import SelectiveKernel
+from sknet_ops.profiling import profile
 
 __all__ = [
     "SelectiveKernel",
@@ -15,5 +16,6 @@ __all__ = [
     "functional",
     "fuse",
     "num_threads",
+    "profile",
     "set_num_threads",
 ]

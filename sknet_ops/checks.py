@@ -130,8 +130,8 @@ def conv_weight(op: str, arg: str, spec: Spec, c_in: int | None, groups: int) ->
     if spec[0] is None:
         return None
     c_out, c_in_per_group, kernel, width = spec[0]
-    if not same(kernel, width) or (kernel is not None and (kernel % 2 == 0 or kernel > MAX_CONV_ATTR)):
-        expected = f"a square odd kernel of at most {MAX_CONV_ATTR} in the last two dimensions"
+    if not same(kernel, width) or (kernel is not None and kernel > MAX_CONV_ATTR):
+        expected = f"a square kernel of at most {MAX_CONV_ATTR} in the last two dimensions"
         fail(ValueError, op, arg, f"shape {spec[0]}", expected)
     if (c_in is not None and c_in % groups) or (c_out is not None and c_out % groups):
         expected = f"a number that divides input channels ({c_in}) and output channels ({c_out}) of {arg}"

@@ -58,7 +58,7 @@ def conv_bn_act(
 
     Args:
         x: (n, c_in, h, w).
-        weight: (c_out, c_in / groups, k, k), k odd.
+        weight: (c_out, c_in / groups, k, k).
         gamma, beta, moving_mean, moving_variance: (c_out,).
         residual: (n, c_out, h_out, w_out) or None.
         stride, padding, dilation, groups: Of the convolution, the same in both directions. ``padding=None`` is MindCV's
@@ -112,7 +112,7 @@ def sk_conv(
 
     Args:
         x: (n, c_in, h, w).
-        weights: M of (c_out, b / groups, k_m, k_m), k_m odd; b = c_in / M if `split_input`, else c_in.
+        weights: M of (c_out, b / groups, k_m, k_m); b = c_in / M if `split_input`, else c_in.
         gammas, betas, moving_means, moving_variances: M of (c_out,) each.
         stride, groups: Of every branch.
         padding, dilation: An int for all branches or a list of M. ``padding=None`` is MindCV's rule, see

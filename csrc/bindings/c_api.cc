@@ -5,7 +5,6 @@
 #include <exception>
 #include <string>
 
-#include "cpu/threads.h"
 #include "sknet_ops/ops.h"
 
 namespace {

@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "bindings/mindspore_abi.h"
+#include "bindings/profile.h"
 #include "common/check.h"
 #include "sknet_ops/ops.h"
 
@@ -133,6 +134,7 @@ int call(int n, void** params, const int* ndims, int64_t* const* shapes, const c
       check::float32(Op::kName, name.c_str(), dtypes[i]);
     }
   }
+  const profile::Timer timer(Op::kName, n, ndims, shapes);
   Op::run(attrs, Shapes(ndims, shapes), params);
   return 0;
 }

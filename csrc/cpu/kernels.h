@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cpu/peak.h"
 #include "cpu/plan.h"
 #include "cpu/scratch.h"
 #include "cpu/threads.h"
@@ -32,6 +33,8 @@ namespace sknet_ops::cpu::SKNET_ISA {
 #include "cpu/kernel/sk_select.h"
 //
 #include "cpu/kernel/selective_kernel.h"
+//
+#include "cpu/kernel/peak.h"
 
 // Every op holds the pool and the scratch memory from entry to exit.
 template <typename Params, typename Tensors, void (*kOp)(const Params&, const Tensors&)>

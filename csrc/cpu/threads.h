@@ -6,9 +6,6 @@
 
 namespace sknet_ops::cpu {
 
-// MindSpore, when imported, sets OMP_NUM_THREADS=1 in a process that has none: then it is nobody's wish.
-void ignore_omp_num_threads(bool ignore);
-
 using TaskFn = void (*)(void* context, int64_t task, int worker);
 
 // Threads that take part in the op that is running now (set by OpScope), the caller included.

@@ -24,7 +24,7 @@ class ConvBnAct(nn.Cell):
     the norm itself: ``norm.set_train(False)`` freezes it.
 
     Args:
-        conv: nn.Conv2d without bias, with a square odd kernel and the same padding on all sides.
+        conv: nn.Conv2d without bias, with a square kernel and the same padding on all sides.
         norm: nn.BatchNorm2d over the convolution's output channels.
         activation: None or the class nn.ReLU.
 
@@ -49,7 +49,10 @@ class ConvBnAct(nn.Cell):
             checks.fail(TypeError, op, "norm", describe(norm), "nn.BatchNorm2d")
         if activation is not None and not (isinstance(activation, type) and issubclass(activation, nn.ReLU)):
             checks.fail(TypeError, op, "activation", describe(activation), "None or the class nn.ReLU")
-        self._bind(conv, norm, activation and activation())
+        try:
+            self._bind(conv, norm, activation and activation())
+        except UnsupportedCellError as error:
+            raise ValueError(f"{op}: {error}") from error
         for name, cell in (("0", conv), ("1", norm)):
             self.insert_child_to_cell(name, cell)
             cell.update_parameters_name(f"{name}.")

@@ -46,8 +46,6 @@ def conv_settings(conv: object) -> ConvSettings:
     if conv.has_bias:
         raise UnsupportedCellError("has_bias=True, expected a convolution without bias")
     kernel, stride, dilation = (_square(name, getattr(conv, name)) for name in ("kernel_size", "stride", "dilation"))
-    if kernel % 2 == 0:
-        raise UnsupportedCellError(f"kernel_size {kernel}, expected an odd one")
     _float32("weight", conv.weight)
     return ConvSettings(stride, _padding(conv, kernel, stride, dilation), dilation, conv.group)
 
@@ -92,10 +90,10 @@ def _plain(cell: object, cls: type[nn.Cell], name: str) -> None:
     refuse_hooks(cell)
 
 
-def _square(name: str, value: int | tuple[int, ...]) -> int:
+def _square(name: str, value: int | tuple[int, ...], where: str = "in both directions") -> int:
     values = value if isinstance(value, tuple) else (value,)
     if len(set(values)) != 1:
-        raise UnsupportedCellError(f"{name} {value}, expected the same in both directions")
+        raise UnsupportedCellError(f"{name} {value}, expected the same {where}")
     return values[0]
 
 
@@ -106,8 +104,10 @@ def _padding(conv: nn.Conv2d, kernel: int, stride: int, dilation: int) -> int:
         if stride > 1 and kernel > 1:
             # It depends on the input's size then, and is not the same on both sides.
             raise UnsupportedCellError(f"pad_mode 'same' with stride {stride}, expected pad_mode 'pad' or 'valid'")
+        if dilation * (kernel - 1) % 2:
+            raise UnsupportedCellError(f"pad_mode 'same' with kernel_size {kernel}, which pads one side more")
         return dilation * (kernel - 1) // 2
-    return _square("padding", conv.padding)
+    return _square("padding", conv.padding, "on all sides")
 
 
 def _float32(name: str, parameter) -> None:

@@ -16,7 +16,8 @@ from tests.conftest import ROOT
 from tests.packaging.conftest import Wheel
 
 OPS = ("conv_bn_act", "sk_conv", "sk_attention", "sk_select", "selective_kernel")
-QUESTIONS = ("active_backend", "active_isa", "isa_name", "num_threads", "set_num_threads", "why_not")
+QUESTIONS = ("active_backend", "active_isa", "isa_name", "why_not", "num_threads", "set_num_threads",
+             "ignore_omp_num_threads")  # fmt: skip
 SYSTEM_LIBRARIES = re.compile(
     r"libstdc\+\+\.so\.6|libgcc_s\.so\.1|libc\.so\.6|libm\.so\.6|libpthread\.so\.0|ld-linux\S*"
 )

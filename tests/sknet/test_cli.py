@@ -3,14 +3,18 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from sknet import create_model
 from sknet.cli import main
 
 PYTHON = Path(__file__).resolve().parents[2] / "python"
+# Finds sknet_ops for a run of the tests without an installation.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PYTHON.parent), os.environ.get("PYTHONPATH", "")])}
 TINY = """\
 model: sknet_tiny
 image_resize: 16
@@ -24,11 +28,25 @@ num_parallel_workers: 2
 
 
 def run(*argv: str, cwd: Path) -> subprocess.CompletedProcess:
-    # The folders that this process imports from, for a run of the tests without an installation.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PYTHON.parent), os.environ.get("PYTHONPATH", "")])}
     return subprocess.run(
-        [sys.executable, *argv], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, *argv], cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False
     )
+
+
+def start(*argv: str, cwd: Path) -> subprocess.Popen:
+    """A process with both streams in one, and with Ctrl-C as at a terminal even where this process ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            [sys.executable, *argv],
+            cwd=cwd,
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_train_and_validate(image_folder, tmp_path: Path) -> None:
@@ -52,6 +70,23 @@ def test_train_and_validate(image_folder, tmp_path: Path) -> None:
     assert "sknet validate: error:" in damaged.stderr
     assert "not a readable MindSpore checkpoint" in damaged.stderr
     assert "Traceback" not in damaged.stderr
+
+
+def test_ctrl_c_saves(image_folder, tmp_path: Path) -> None:
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(TINY + "log_interval: 1\n")
+    argv = ["-m", "sknet", "train", "-c", str(recipe), "--data_dir", str(image_folder({"train": 12, "val": 6}))]
+    argv += ["--ckpt_save_dir", str(tmp_path / "run"), "--epoch_size", "500"]
+    with start(*argv, cwd=PYTHON) as process:
+        for line in process.stdout:
+            if line.startswith("epoch 2/500"):
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stdout.read()
+        assert process.wait(timeout=60) == 130, rest
+    saved = re.search(r"interrupted in epoch \d+ at step \d+; saved (\S+)", rest).group(1)
+    assert "Traceback" not in rest
+    create_model("sknet_tiny", num_classes=2, checkpoint_path=saved)
 
 
 def test_info_needs_no_mindspore() -> None:

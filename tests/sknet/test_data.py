@@ -9,7 +9,7 @@ from PIL import Image
 from sknet.config import Config
 from sknet.data.erasing import RandomErasing
 from sknet.data.folder import DataError, ImageFolder, check_num_classes
-from sknet.data.pipeline import count_images, eval_batches, train_batches
+from sknet.data.pipeline import count_images, eval_batches, iterate, train_batches
 
 
 def config(**values) -> Config:
@@ -77,6 +77,15 @@ def test_kinds_of_images(image_folder, mode: str, suffix: str) -> None:
     folder = ImageFolder.open(image_folder({"train": 4, "val": 4}, mode=mode, suffix=suffix), "train")
     assert collect(train_batches(config(), folder, 0))[0].shape == (8, 3, 16, 16)
     assert collect(eval_batches(config(), folder))[0].shape == (8, 3, 16, 16)
+
+
+def test_damaged_image_is_named(image_folder) -> None:
+    root = image_folder({"train": 4})
+    (root / "train" / "b" / "002.png").write_bytes((root / "train" / "b" / "001.png").read_bytes()[:80])
+    folder = ImageFolder.open(root, "train")
+    for batches in (train_batches(config(), folder, 0), eval_batches(config(), folder)):
+        with pytest.raises(DataError, match=r"train/b/002.png: cannot be read: .*decode failed"):
+            list(iterate(batches))
 
 
 def test_labels_are_training_labels(image_folder) -> None:

@@ -44,6 +44,9 @@ SKNET_OPS_API Isa active_isa();
 // Threads that the next call will use: OMP_NUM_THREADS, CPU affinity and the cgroup's CPU limit, the least of them.
 SKNET_OPS_API int num_threads();
 SKNET_OPS_API void set_num_threads(int threads);  // 0: back to the automatic choice
+// Leaves OMP_NUM_THREADS out of the automatic choice. MindSpore, when imported, sets it to 1 in a process that has
+// none: then it is nobody's wish.
+SKNET_OPS_API void ignore_omp_num_threads(bool ignore);
 }  // namespace cpu
 
 // The table that calls without an explicit choice get: SKNET_OPS_BACKEND = cpu (default) or reference.

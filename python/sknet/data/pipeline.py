@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
+from typing import Any
 
 import mindspore as ms
 import mindspore.dataset as ds
@@ -90,6 +93,23 @@ def train_batches(config: Config, folder: ImageFolder, epoch: int) -> ds.Dataset
         # One worker, so that the batches come in order.
         data = data.map(RandomErasing(config.re_prob, (config.seed, epoch, 1)), "image", num_parallel_workers=1)
     return data
+
+
+def iterate(batches: ds.Dataset, as_numpy: bool = False) -> Iterator[tuple[Any, Any]]:
+    """The (images, labels) of one epoch, as Tensors or as arrays.
+
+    Raises:
+        DataError: an image cannot be read, naming the file.
+    """
+    try:
+        yield from batches.create_tuple_iterator(num_epochs=1, output_numpy=as_numpy)
+    except RuntimeError as error:
+        text = str(error)
+        found = re.search(r"data file is: (.+)\. ([^\n]*)", text) or re.search(r"\[ERROR\]()([^\n]*)", text)
+        if not found:
+            raise
+        file, reason = found.groups()
+        raise DataError(f"{file or 'the data set'}: cannot be read: {reason.strip()}") from error
 
 
 def eval_batches(config: Config, folder: ImageFolder) -> ds.Dataset:

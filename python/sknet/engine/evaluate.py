@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tqdm import tqdm
 
 from sknet.config import Config, ConfigError
 from sknet.data.folder import ImageFolder, check_num_classes
-from sknet.data.pipeline import eval_batches
+from sknet.data.pipeline import eval_batches, iterate
 from sknet.engine.checkpoint import read_sidecar
 from sknet.engine.step import EvalStep
 
@@ -32,11 +33,17 @@ class Scores:
         return f"top-1 {100 * self.top1:.2f} %, top-5 {100 * self.top5:.2f} %, loss {self.loss:.4f}"
 
 
-def evaluate(step: EvalStep, batches: Any, batch_size: int, progress: bool = False) -> Scores:
+def evaluate(
+    step: EvalStep,
+    batches: Any,
+    batch_size: int,
+    progress: bool = False,
+    after_batch: Callable[[], None] | None = None,
+) -> Scores:
     """Run every batch through `step`, and score it in float64.
 
     The last batch is filled up with zero images to `batch_size`, so that one compiled graph serves all; they are
-    not counted. The loss is the plain cross entropy, without label smoothing.
+    not counted. The loss is the plain cross entropy, without label smoothing. `after_batch` is called between batches.
     """
     step.set_train(False)
     images = correct = correct5 = 0
@@ -45,7 +52,7 @@ def evaluate(step: EvalStep, batches: Any, batch_size: int, progress: bool = Fal
         total=batches.get_dataset_size(), desc="validate", unit="batch", leave=False, disable=None if progress else True
     )
     with bar:
-        for x, labels in batches.create_tuple_iterator(num_epochs=1, output_numpy=True):
+        for x, labels in iterate(batches, as_numpy=True):
             count = len(x)
             if count < batch_size:
                 x = np.concatenate([x, np.zeros((batch_size - count, *x.shape[1:]), x.dtype)])
@@ -61,6 +68,8 @@ def evaluate(step: EvalStep, batches: Any, batch_size: int, progress: bool = Fal
             correct5 += int((finite & (rank < 5)).sum())
             images += count
             bar.update()
+            if after_batch:
+                after_batch()
     return Scores(images, correct / images, correct5 / images, loss / images)
 
 

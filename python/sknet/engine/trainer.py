@@ -14,13 +14,14 @@ import numpy as np
 
 from sknet.config import Config, save_config
 from sknet.data.folder import ImageFolder, check_num_classes
-from sknet.data.pipeline import eval_batches, train_batches
+from sknet.data.pipeline import eval_batches, iterate, train_batches
 from sknet.engine.checkpoint import copy_checkpoint, remove_checkpoint, save_checkpoint
 from sknet.engine.evaluate import Scores, evaluate
 from sknet.engine.log import CsvLog, EpochProgress, say
 from sknet.engine.optimizer import create_optimizer
 from sknet.engine.schedule import learning_rates
 from sknet.engine.step import CrossEntropy, EvalStep, TrainStep
+from sknet.interrupt import Interrupt
 
 
 class TrainingError(RuntimeError):
@@ -84,8 +85,9 @@ class Trainer:
         )
         epoch = 0
         try:
-            for epoch in range(1, config.epoch_size + 1):
-                self._epoch(epoch, log)
+            with Interrupt() as interrupt:
+                for epoch in range(1, config.epoch_size + 1):
+                    self._epoch(epoch, log, interrupt)
         except KeyboardInterrupt:
             if self.step:
                 save_checkpoint(self.net, self.last_path, self._info(epoch, None))
@@ -98,12 +100,12 @@ class Trainer:
         say(f"checkpoint {self.best_path}")
         return self.best_path
 
-    def _epoch(self, epoch: int, log: CsvLog) -> None:
+    def _epoch(self, epoch: int, log: CsvLog, interrupt: Interrupt) -> None:
         config, start, loss_sum = self.config, time.perf_counter(), 0.0
         self.train_step.set_train(True)
         batches = train_batches(config, self.train_folder, epoch)
         with EpochProgress(epoch, config.epoch_size, self.steps, config.log_interval) as progress:
-            for i, (images, labels) in enumerate(batches.create_tuple_iterator(num_epochs=1), 1):
+            for i, (images, labels) in enumerate(iterate(batches), 1):
                 loss = float(self.train_step(images, labels).asnumpy())
                 if not math.isfinite(loss):
                     raise TrainingError(self._not_finite(epoch, loss))
@@ -111,11 +113,13 @@ class Trainer:
                 self.step += 1
                 loss_sum += loss
                 progress.update(i, len(labels), loss, rate)
+                interrupt.check()
             speed = progress.images_per_s
 
         scores = None
         if self.val_folder and (epoch % config.val_interval == 0 or epoch == config.epoch_size):
-            scores = evaluate(self.eval_step, eval_batches(config, self.val_folder), config.batch_size, progress=True)
+            batches = eval_batches(config, self.val_folder)
+            scores = evaluate(self.eval_step, batches, config.batch_size, True, interrupt.check)
         self._save(epoch, scores)
         seconds = time.perf_counter() - start
         row: dict[str, Any] = {

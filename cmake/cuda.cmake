@@ -4,15 +4,16 @@ option(SKNET_OPS_CUDA "Build libsknet_ops_cuda.so where nvcc is found" ON)
 
 file(GLOB cuda_sources CONFIGURE_DEPENDS csrc/cuda/*.cu csrc/cuda/*.cc)
 # The descriptions of the ops are compiled once more, over this library's table. Plain convolutions are cuDNN's.
-file(GLOB cuda_entries CONFIGURE_DEPENDS csrc/bindings/mindspore_*.cc csrc/bindings/cuda_*.cc)
+file(GLOB cuda_entries CONFIGURE_DEPENDS csrc/bindings/mindspore_*.cc csrc/bindings/cuda_*.cc csrc/bindings/profile.cc)
 list(FILTER cuda_entries EXCLUDE REGEX "/mindspore_conv_bn_act\\.cc$")
 set(SKNET_OPS_CUDA_SOURCES ${cuda_sources} ${cuda_entries} ${SKNET_OPS_COMMON_SOURCES})
 
-# What the device library and the emulated one have in common. MindSpore's string layout, as in libsknet_ops.so.
+# What the device library and the emulated one have in common. MindSpore's string layout, as in libsknet_ops.so. Its own
+# symbols first: a process may hold libsknet_ops.so, too, whose C entries have the same names.
 function(sknet_ops_cuda_target target)
   target_include_directories(${target} PRIVATE ${CMAKE_SOURCE_DIR}/csrc ${CMAKE_SOURCE_DIR}/csrc/include)
   target_compile_definitions(${target} PRIVATE _GLIBCXX_USE_CXX11_ABI=0 SKNET_OPS_HAS_STREAMS)
-  target_link_options(${target} PRIVATE -Wl,-z,relro,-z,now -Wl,--no-undefined
+  target_link_options(${target} PRIVATE -Wl,-z,relro,-z,now -Wl,--no-undefined -Wl,-Bsymbolic
                       -Wl,--version-script=${CMAKE_SOURCE_DIR}/cmake/exports.map)
   target_link_libraries(${target} PRIVATE Threads::Threads)
   set_target_properties(${target} PROPERTIES LINK_DEPENDS ${CMAKE_SOURCE_DIR}/cmake/exports.map)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the CUDA library, checks every op on the GPU, times the SK unit against PyTorch. Needs PyTorch, nvcc, a GPU.
+"""Builds the CUDA library, checks every op on the GPU, times the SK unit against PyTorch. Needs PyTorch, pytest,
+nvcc and a GPU.
 
     python benchmarks/cuda/prove.py --out results                   build, check, time; under 8 minutes
     python benchmarks/cuda/prove.py --out results --mode sanitize   compute-sanitizer: memcheck, then racecheck

@@ -78,7 +78,7 @@ def library_path(op: str) -> Path:
         return binary.library_path()
     active_backend()  # raises with the reason if it cannot run
     if not cuda.has(op):
-        raise BackendUnavailableError(f"{op}: not an op of backend {cuda.NAME}: on a GPU plain convolutions are cuDNN's")
+        raise BackendUnavailableError(f"{op}: not an op of backend cuda: on a GPU plain convolutions are cuDNN's")
     return cuda.library_path()
 
 

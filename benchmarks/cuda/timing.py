@@ -99,6 +99,8 @@ class Bench:
             for norm in (*layer.norms, layer.norm):
                 norm.float()  # BatchNorm2d takes 16-bit maps with float32 parameters
         layer.train(which != "inference")
+        if compiled:
+            torch._dynamo.reset()  # else it gives up after a few layers of one class
         forward = torch.compile(layer, dynamic=False) if compiled else layer
         parameters = list(layer.parameters())
 

@@ -13,6 +13,7 @@ are checked in C++ before anything is launched.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import re
 from collections.abc import Callable, Sequence
@@ -152,6 +153,15 @@ def _allocator(example: Any) -> Callable[[tuple[int, ...], str], Any]:
     raise TypeError(f"got tensors of {framework}: pass empty=, a function of shape and dtype")
 
 
+def _on_device(example: Any) -> Any:
+    """Makes the tensor's device the current one for a while."""
+    if type(example).__module__.partition(".")[0] == "torch" and example.is_cuda:
+        import torch
+
+        return torch.cuda.device(example.device)
+    return contextlib.nullcontext()
+
+
 def _current_stream(example: Any) -> int:
     framework = type(example).__module__.partition(".")[0]
     if framework == "torch" and example.is_cuda:
@@ -173,7 +183,8 @@ class Library:
         empty: Makes an uninitialised tensor from shape and dtype name. Default: that of the inputs' framework.
 
     Beside the op's own arguments each method takes ``tf32=True`` (float32 maps may go through tensor cores, which read
-    10 bits of mantissa) and ``stream`` (a pointer; default: the framework's current stream).
+    10 bits of mantissa) and ``stream`` (a pointer; default: the framework's current stream. Outputs and scratch are
+    allocated on the current one, so with another the caller has to order the two).
     """
 
     def __init__(self, path: str | Path, empty: Callable[[tuple[int, ...], str], Any] | None = None) -> None:
@@ -217,7 +228,7 @@ class Library:
         example = call.example
         empty = self._empty or _allocator(example)
         stream = _current_stream(example) if stream is None else stream
-        with _Attributes(self, call.attrs) as attributes:
+        with _on_device(example), _Attributes(self, call.attrs) as attributes:
             call.infer(attributes)
             outputs = [empty(shape, dtype) for shape, dtype in call.output_specs]
             tensors = [_as_tensor(name, value) for name, value in zip(call.output_names, outputs, strict=True)]

@@ -14,8 +14,9 @@ struct Affine {
   float mean, scale, beta, inv_std;
 };
 
-// Gradient by z from g, the gradient by v: scale * (g - offset - xhat * slope), xhat = (z - mean) * inv_std.
-struct ZGrad {
+// Gradient by z from g, the gradient by v: scale * (g - offset - xhat * slope), xhat = (z - mean) * inv_std. Aligned to
+// be read in two pieces of 16 bytes.
+struct alignas(16) ZGrad {
   Affine a;
   float offset, slope;
 };

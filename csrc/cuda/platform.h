@@ -59,10 +59,14 @@ __device__ inline void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t
 
 // Four 8 x 8 matrices of 16-bit values, transposed: lane 8 i + r names row r of matrix i (16 bytes, 16-byte aligned).
 __device__ inline void load_matrices_transposed(uint32_t (&r)[4], const void* row) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+  __trap();
+#else
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(row)))
                : "memory");
+#endif
 }
 
 }  // namespace sknet_ops::cuda

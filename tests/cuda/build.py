@@ -15,11 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def nvcc() -> str | None:
     """The CUDA compiler that CMake would take."""
-    return os.environ.get("CUDACXX") or shutil.which("nvcc") or _if_there("/usr/local/cuda/bin/nvcc")
-
-
-def _if_there(path: str) -> str | None:
-    return path if Path(path).is_file() else None
+    return os.environ.get("CUDACXX") or shutil.which("nvcc")
 
 
 def _cmake(*arguments: str | Path) -> str:

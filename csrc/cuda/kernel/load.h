@@ -46,21 +46,25 @@ __device__ inline void load_tile(const TileShape& t, Plane plane, Put put) {
     int y = row % t.h, channel = row / t.h;
     while (row < rows) {
       Value value[kBatch];
-      int at_y[kBatch], at_channel[kBatch];
+      int at_y[kBatch], at_source[kBatch], at_channel[kBatch];
 #pragma unroll
       for (int b = 0; b < kBatch; ++b) {
-        at_y[b] = y, at_channel[b] = channel;
+        at_y[b] = y, at_source[b] = 0, at_channel[b] = channel;
+        while (at_channel[b] >= t.channels && at_source[b] + 1 < t.sources) {  // cheaper than to divide
+          at_channel[b] -= t.channels;
+          ++at_source[b];
+        }
         const int map_y = t.first_row + y;
         const bool inside = inside_x && map_y >= 0 && map_y < t.map_h && row + b * step < rows;
         value[b] = Value{};
-        if (inside) value[b] = plane(channel / t.channels, channel % t.channels)(map_y * t.map_w + map_x);
+        if (inside) value[b] = plane(at_source[b], at_channel[b])(map_y * t.map_w + map_x);
         y += step_y, channel += step_channel;
         if (y >= t.h) y -= t.h, ++channel;
       }
 #pragma unroll
       for (int b = 0; b < kBatch; ++b) {
         if (row + b * step >= rows) break;
-        put(at_channel[b] / t.channels, at_channel[b] % t.channels, at_y[b] * t.w + x, value[b]);
+        put(at_source[b], at_channel[b], at_y[b] * t.w + x, value[b]);
       }
       row += kBatch * step;
     }

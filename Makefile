@@ -2,6 +2,7 @@
 # make test    set up, then run all tests
 # make lint    style of Python and C++
 # make wheel   a wheel of this checkout, in dist/
+# make bench   time a selection against other frameworks (10 minutes), report in .benchmarks/; bench-full: all (40)
 # make clean   remove what was built; .venv, data and runs stay
 PYTHON ?= python3
 VENV ?= .venv
@@ -17,7 +18,7 @@ cxx_sources := $(shell find csrc -name '*.h' -o -name '*.cc')
 export ONEDNN_MAX_CPU_ISA ?= AVX2
 
 .DELETE_ON_ERROR:
-.PHONY: train test lint wheel clean
+.PHONY: train test lint wheel clean bench bench-full bench-report
 
 # Each stamp in the environment stands for one finished step; a second run finds them and starts at once.
 $(VENV)/.created: scripts/check_machine.sh
@@ -57,3 +58,25 @@ wheel: $(VENV)/.installed
 
 clean:
 	rm -rf build dist *.egg-info sknet_ops/lib sknet_ops/_native*.so $(VENV)/.built
+
+# The other frameworks have an environment of their own: their requirements and MindSpore's need not agree.
+PEERS ?= .venv-bench
+FULL ?= benchmarks/reports/full.json
+bench_needs := $(VENV)/.built $(VENV)/.installed-dev $(PEERS)/.installed
+export SKNET_BENCH_PYTHON ?= $(abspath $(PEERS))/bin/python
+
+$(PEERS)/.installed: requirements-bench.txt | $(VENV)/.created
+	$(bin)/python -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip --disable-pip-version-check --no-input install -r requirements-bench.txt
+	@touch $@
+
+bench: $(bench_needs)
+	$(bin)/python -m benchmarks --suite quick --out .benchmarks/quick.json
+	$(PEERS)/bin/python -m benchmarks.report .benchmarks/quick.json
+
+bench-full: $(bench_needs)
+	$(bin)/python -m benchmarks --suite full --out $(FULL)
+	$(PEERS)/bin/python -m benchmarks.report $(FULL)
+
+bench-report: $(PEERS)/.installed
+	$(PEERS)/bin/python -m benchmarks.report $(FULL)

@@ -82,7 +82,7 @@ setup(
     ],
     package_dir={"sknet": "python/sknet"},
     # python/sknet/configs is a link to python/configs; the wheel gets the files.
-    package_data={"sknet": ["configs/sknet/*.yaml"]},
+    package_data={"sknet": ["configs/sknet/*.yaml", "data/*.txt"]},
     include_package_data=False,  # else MANIFEST.in, which is for the source archive, would decide
     ext_modules=[Extension("sknet_ops._native", sources=[])],
     cmdclass={"build_ext": CMakeBuild},

@@ -76,9 +76,7 @@ class Profile:
                 f"{op.op:<22}{op.about:<34}{op.calls:>6}{op.seconds * 1e3:>10.3f}{op.seconds / self.seconds:>7.1%}"
                 f"{op.flops / op.seconds / 1e9:>9.1f}{op.bytes / op.seconds / 1e9:>7.1f}{op.share_of_roofline:>10.1%}"
             )
-        lines.append(
-            f"{'outside of the ops':<56}{'':>6}{self.outside * 1e3:>10.3f}{self.outside / self.seconds:>7.1%}"
-        )
+        lines.append(f"{'outside of the ops':<56}{'':>6}{self.outside * 1e3:>10.3f}{self.outside / self.seconds:>7.1%}")
         limit = sum(op.limit for op in self.ops)
         lines.append(f"{'in all':<56}{'':>6}{self.seconds * 1e3:>10.3f}{1:>7.1%}{'':>16}{limit / self.seconds:>10.1%}")
         lines.append(

@@ -195,6 +195,8 @@ CONV = [
     ConvCase("dense 3x3 over vector tails", 2, 7, (3, 35), 5),
     ConvCase("dense 3x3 without padding down to one value", 3, 7, (3, 3), 15, padding=0),
     ConvCase("dense 3x3 strided even map", 2, 16, (8, 16), 16, stride=2, residual=True, relu=False),
+    ConvCase("2x2 patches", 2, 7, (8, 14), 9, kernel=2, stride=2, padding=0),
+    ConvCase("4x4 with more padding than keeps the size", 2, 5, (6, 7), 8, kernel=4, padding=2, residual=True),
     ConvCase("5x5 stride 3", 1, 7, (13, 13), 15, kernel=5, stride=3, padding=2),
     ConvCase("map of one row", 2, 4, (1, 13), 4),
     ConvCase("map of one column", 2, 4, (13, 1), 4, stride=2),

@@ -81,13 +81,13 @@ void norm_shapes(const char* op, const char* prefix, const std::string& suffix, 
   channel_vector(op, prefix + ("moving_variance" + suffix), norm.moving_variance, channels);
 }
 
-// Rank 4, square odd kernel.
+// Rank 4, square kernel.
 void conv_weight(const char* op, const std::string& arg, TensorShape weight) {
   tensor(op, arg, weight, 4, "(c_out, c_in / groups, kernel, kernel)");
   const int64_t kernel = weight.dims[2];
-  if (kernel != weight.dims[3] || kernel % 2 == 0 || kernel > kMaxConvAttr) {
+  if (kernel != weight.dims[3] || kernel > kMaxConvAttr) {
     fail(op, arg, "shape " + text(weight),
-         "a square odd kernel of at most " + std::to_string(kMaxConvAttr) + " in the last two dimensions");
+         "a square kernel of at most " + std::to_string(kMaxConvAttr) + " in the last two dimensions");
   }
 }
 

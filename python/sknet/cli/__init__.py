@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command `sknet`: train, validate, info."""
+"""The command `sknet`: from training to a service."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 
@@ -13,8 +14,16 @@ commands:
   train      train a model on an image folder
   validate   score a checkpoint on an image folder
   info       list the models, or describe one
+  predict    name the best classes of photos
+  export     write a checkpoint as MindIR or ONNX
+  benchmark  time a network and its exported forms
+  serve      answer photos over HTTP
+  attention  plot what the SK units attend to
 
 `sknet COMMAND --help` lists the options of a command."""
+
+# Each in a module of its own that is imported when it is asked for.
+_DEPLOYMENT = ("predict", "export", "benchmark", "serve", "attention")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,10 +41,13 @@ def main(argv: list[str] | None = None) -> int:
     from sknet.cli.info import info
 
     known = {"train": commands.train, "validate": commands.validate, "info": info}
-    if argv[0] not in known:
-        print(f"sknet: unknown command {argv[0]!r}; expected one of {', '.join(known)}", file=sys.stderr)
+    if argv[0] not in (*known, *_DEPLOYMENT):
+        names = ", ".join((*known, *_DEPLOYMENT))
+        print(f"sknet: unknown command {argv[0]!r}; expected one of {names}", file=sys.stderr)
         return 2
     try:
+        if argv[0] in _DEPLOYMENT:
+            return getattr(importlib.import_module(f"sknet.cli.{argv[0]}"), argv[0])(argv[1:])
         return known[argv[0]](argv[1:])
     except BrokenPipeError:
         # The reader, such as head, has seen enough. The interpreter's last flush must not fail again.

@@ -100,12 +100,17 @@ def warm(part: int) -> None:
 
 def check(library: Any, maps: frozenset[str], device: str, few: bool) -> list[dict[str, Any]]:
     checker = Checker(library, maps, device, seed=int(time.time()))  # fresh inputs in every run; the seed is reported
-    odd, paper = odd_cases(), [] if few else paper_cases(4)
-    rows = list(checker.all(odd[::4] if few else odd, ["float32"] if few else ["float32", "float16"]))
-    wide = [case for case in odd if "16 channels" in str(case) or "32 channels" in str(case)]
-    rows += checker.all(paper or wide, ["float32"] if few and not wide else list(PRECISIONS))
+    odd = odd_cases()
+    rows = list(checker.all(odd[::4] if few else odd, ["float32"]))
+    # Where tensor cores and 16-bit maps differ most: in these, all precisions.
+    rows += checker.all([case for case in odd if "channels a group" in case.why], list(PRECISIONS))
     if not few:
-        for case in paper:
+        paper = paper_cases(3)
+        whole = [case for case in paper if case.op == "selective_kernel"]
+        rows += checker.all(paper, ["float32"])
+        rows += checker.all(whole, ["tf32", "float16", "bfloat16"], modes=(True,))
+        rows += checker.all(whole, ["float16"], modes=(False,))
+        for case in whole:
             for precision in ("float32", "float16"):
                 same = checker.repeats(case, precision)
                 rows.append({"op": case.op, "case": f"{case}, 50 times the same bits", "training": True,

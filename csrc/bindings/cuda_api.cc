@@ -2,13 +2,12 @@
 // libsknet_ops_cuda.so: the C entries that MindSpore's ops.Custom(aot) looks up, over the CUDA table, and plain C calls
 // on raw device pointers for everyone else. Both go through the same descriptions (mindspore_*.cc), so shapes and
 // attributes are checked once.
-#include <cstring>
+#include <algorithm>
 #include <exception>
 #include <map>
 #include <memory>
 #include <new>
 #include <string>
-#include <variant>
 
 #include "bindings/mindspore_op.h"
 #include "cuda/ops.h"
@@ -127,7 +126,7 @@ SKNET_OPS_API int sknet_ops_cuda_settings(void* stream, int storage, int tf32, v
 SKNET_OPS_API void* sknet_ops_cuda_attributes() { return new (std::nothrow) Attributes; }
 SKNET_OPS_API void sknet_ops_cuda_free_attributes(void* attributes) { delete static_cast<Attributes*>(attributes); }
 SKNET_OPS_API int sknet_ops_cuda_set(void* attributes, const char* name, const double* values, int count) {
-  return guarded([&] { static_cast<Attributes*>(attributes)->set(name, {values, values + count}); });
+  return guarded([&] { static_cast<Attributes*>(attributes)->set(name, {values, values + std::max(count, 0)}); });
 }
 
 // Shapes of the outputs: ranks and dims (8 a tensor) are filled for at most `room` outputs, *count says how many.

@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 
 from sknet_ops import binary
@@ -64,6 +65,21 @@ def active_backend() -> str:
             return name
     names = ", ".join(module.NAME for module in _BACKENDS)
     raise ValueError(f"SKNET_OPS_BACKEND: got {name!r}, expected one of {names}")
+
+
+def library_path(op: str) -> Path:
+    """The native library in which the active backend has the C entry `op`.
+
+    Raises:
+        BinaryMissingError: If it has not been built.
+        BackendUnavailableError: If the backend has no such op.
+    """
+    if os.environ.get("SKNET_OPS_BACKEND") != cuda.NAME:
+        return binary.library_path()
+    active_backend()  # raises with the reason if it cannot run
+    if not cuda.has(op):
+        raise BackendUnavailableError(f"{op}: not an op of backend cuda: on a GPU plain convolutions are cuDNN's")
+    return cuda.library_path()
 
 
 def log_choice(op: str, attrs: str) -> None:

@@ -119,6 +119,21 @@ def test_answers_refusals_and_load(serve: Callable[..., Service], photos: Path) 
     assert service.stop() == (0, "")
 
 
+@pytest.mark.long
+def test_ten_thousand_requests(serve: Callable[..., Service], photos: Path) -> None:
+    service = serve()
+    images = [path.read_bytes() for path in sorted(photos.rglob("*.*"))]
+    alone, together = load(service.url, images * 10, requests=10_000, bad=1_000, concurrency=32)
+    for name, report in (("alone", alone), ("32 at once", together)):
+        p50, p99 = 1e3 * report.quantile(0.5), 1e3 * report.quantile(0.99)
+        print(f"{name}: {report.per_s:.0f} images/s, p50 {p50:.1f} ms, p99 {p99:.1f} ms")
+    assert (alone.wrong, together.wrong) == ([], [])
+    assert sum(together.statuses.values()) == 10_000
+    assert (together.statuses[200], together.statuses[400] + together.statuses[413]) == (9_000, 1_000)
+    assert together.per_s > alone.per_s
+    assert service.stop() == (0, "")
+
+
 def test_full_queue_slow_clients_and_graceful_stop(serve: Callable[..., Service], photos: Path) -> None:
     # Long waits for company keep the requests in the queue for as long as the test needs.
     service = serve("--queue", 4, "--max_batch", 16, "--max_wait_ms", 3000, "--timeout_s", 20)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,12 +144,10 @@ def _allocator(example: Any) -> Callable[[tuple[int, ...], str], Any]:
     """Makes uninitialised tensors of the framework, and on the device, of `example`."""
     framework = type(example).__module__.partition(".")[0]
     if framework == "torch":
-        import torch
-
+        torch = sys.modules[framework]
         return lambda shape, dtype: torch.empty(shape, dtype=getattr(torch, dtype), device=example.device)
     if framework == "cupy":
-        import cupy
-
+        cupy = sys.modules[framework]
         return lambda shape, dtype: cupy.empty(shape, dtype)
     raise TypeError(f"got tensors of {framework}: pass empty=, a function of shape and dtype")
 
@@ -156,21 +155,17 @@ def _allocator(example: Any) -> Callable[[tuple[int, ...], str], Any]:
 def _on_device(example: Any) -> Any:
     """Makes the tensor's device the current one for a while."""
     if type(example).__module__.partition(".")[0] == "torch" and example.is_cuda:
-        import torch
-
-        return torch.cuda.device(example.device)
+        return sys.modules["torch"].cuda.device(example.device)
     return contextlib.nullcontext()
 
 
 def _current_stream(example: Any) -> int:
     framework = type(example).__module__.partition(".")[0]
     if framework == "torch" and example.is_cuda:
-        import torch
-
+        torch = sys.modules[framework]
         return torch.cuda.current_stream(example.device).cuda_stream
     if framework == "cupy":
-        import cupy
-
+        cupy = sys.modules[framework]
         return cupy.cuda.get_current_stream().ptr
     return 0
 

@@ -1,5 +1,6 @@
 # make train   set up, then train an SKNet on scikit-learn's handwritten digits
 # make test    set up, then run all tests
+# make test-long  the tests that take minutes
 # make lint    style of Python and C++
 # make wheel   a wheel of this checkout, in dist/
 # make bench   time a selection against other frameworks (10 minutes), report in .benchmarks/; bench-full: all (40)
@@ -18,7 +19,7 @@ cxx_sources := $(shell find csrc -name '*.h' -o -name '*.cc')
 export ONEDNN_MAX_CPU_ISA ?= AVX2
 
 .DELETE_ON_ERROR:
-.PHONY: train test lint wheel clean bench bench-full bench-report
+.PHONY: train test test-long lint wheel clean bench bench-full bench-report
 
 # Each stamp in the environment stands for one finished step; a second run finds them and starts at once.
 $(VENV)/.created: scripts/check_machine.sh
@@ -46,6 +47,9 @@ train: $(VENV)/.built $(DATA)/digits
 
 test: $(VENV)/.built $(VENV)/.installed-dev
 	$(bin)/python -m pytest
+
+test-long: $(VENV)/.built $(VENV)/.installed-dev
+	$(bin)/python -m pytest -m long
 
 lint: $(VENV)/.installed-dev
 	$(bin)/ruff check .

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from sknet.config import Config
+from sknet.data.augment import crop_box
 from sknet.data.erasing import RandomErasing
 from sknet.data.folder import DataError, ImageFolder, check_num_classes
-from sknet.data.pipeline import count_images, eval_batches, iterate, train_batches
+from sknet.data.pipeline import eval_batches, iterate, train_batches
 
 
 def config(**values) -> Config:
@@ -17,7 +18,7 @@ def config(**values) -> Config:
 
 
 def collect(batches) -> tuple[np.ndarray, np.ndarray]:
-    pairs = list(batches.create_tuple_iterator(num_epochs=1, output_numpy=True))
+    pairs = list(iterate(batches) if hasattr(batches, "create_tuple_iterator") else batches)
     return np.concatenate([x for x, _ in pairs]), np.concatenate([y for _, y in pairs])
 
 
@@ -34,10 +35,38 @@ def test_epoch_is_decided_by_seed_and_number(image_folder) -> None:
     assert not np.array_equal(first, collect(train_batches(config(drop_remainder=False, seed=1), folder, 1))[0])
 
 
+def test_workers_and_start_change_nothing(image_folder) -> None:
+    """An image's augmentation depends on seed, epoch and index: not on threads, batches, or what was read before."""
+    folder = ImageFolder.open(image_folder({"train": 9}), "train")
+    settings = {"re_prob": 0.5, "drop_remainder": False}
+    whole, labels = collect(train_batches(config(**settings, num_parallel_workers=1), folder, 3))
+    batches = train_batches(config(**settings, num_parallel_workers=2), folder, 3)
+    late = list(batches.starting_at(2))
+    np.testing.assert_array_equal(np.concatenate([x for x, _ in late]), whole[8:])
+    np.testing.assert_array_equal(np.concatenate([y for _, y in late]), labels[8:])
+    other, _ = collect(train_batches(config(**settings, batch_size=5), folder, 3))
+    np.testing.assert_array_equal(other, whole)
+
+
+def test_crop_boxes() -> None:
+    rng = np.random.default_rng(0)
+    boxes = np.array([crop_box((40, 30), (0.25, 0.75), (0.5, 2.0), rng) for _ in range(500)])
+    width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    assert boxes.min() >= 0
+    assert (boxes[:, 2].max(), boxes[:, 3].max()) == (40, 30)
+    share, shape = width * height / 1200, width / height
+    assert 0.23 < share.min() < 0.3 and 0.6 < share.max() < 0.78
+    assert 0.45 < shape.min() < 0.6 and 1.6 < shape.max() < 2.2
+    # What no crop can be: the largest centred one of an allowed shape.
+    assert crop_box((100, 10), (1.0, 1.0), (0.5, 2.0), rng) == (40, 0, 60, 10)
+    assert crop_box((10, 100), (1.0, 1.0), (0.5, 2.0), rng) == (0, 40, 10, 60)
+
+
 def test_erasing() -> None:
     images = np.ones((200, 3, 20, 30), np.float32)
-    erased = RandomErasing(0.5, seed=3)(images)
-    assert images.min() == 1  # the input stays
+    erase, rng, erased = RandomErasing(0.5), np.random.default_rng(3), images.copy()
+    for image in erased:
+        erase(image, rng)
     share = 1 - erased[:, 0].mean(axis=(1, 2))
     assert 70 < (share > 0).sum() < 130
     assert 0.01 < share[share > 0].min() < share.max() < 0.36
@@ -49,7 +78,8 @@ def test_erasing() -> None:
 
 def test_remainder_is_dropped(image_folder) -> None:
     folder = ImageFolder.open(image_folder({"train": 9}), "train")
-    assert count_images(folder) == 18
+    assert len(folder.samples()[0]) == 18
+    assert len(train_batches(config(), folder, 0)) == 4
     assert len(collect(train_batches(config(), folder, 0))[0]) == 16
 
 
@@ -84,8 +114,8 @@ def test_damaged_image_is_named(image_folder) -> None:
     (root / "train" / "b" / "002.png").write_bytes((root / "train" / "b" / "001.png").read_bytes()[:80])
     folder = ImageFolder.open(root, "train")
     for batches in (train_batches(config(), folder, 0), eval_batches(config(), folder)):
-        with pytest.raises(DataError, match=r"train/b/002.png: cannot be read: .*decode failed"):
-            list(iterate(batches))
+        with pytest.raises(DataError, match=r"train/b/002.png: cannot be read: \S+"):
+            collect(batches)
 
 
 def test_labels_are_training_labels(image_folder) -> None:

@@ -182,7 +182,7 @@ def test_run(settings, capsys: pytest.CaptureFixture[str]) -> None:
         "config.yaml",
         "log.csv",
         *(f"sknet_tiny-{what}" for what in ("3_9.ckpt", "3_9.json", "4_12.ckpt", "4_12.json")),
-        *(f"sknet_tiny-{what}" for what in ("best.ckpt", "best.json", "last.ckpt", "last.json")),
+        *(f"sknet_tiny-{what}" for what in ("best.ckpt", "best.json", "last.ckpt", "last.json", "state.safetensors")),
     ]
     assert load_config(run / "config.yaml") == config
 

@@ -83,6 +83,10 @@ class Config:
         10, "model", "newest epochs' checkpoints to keep, beside best and last", at_least=0
     )
     ckpt_save_dir: str = _option("./ckpt", "model", "folder of the run: checkpoints, log, resolved config")
+    resume: bool = _option(True, "model", "continue the unfinished run of ckpt_save_dir, if it holds one")
+    save_interval_steps: int = _option(
+        0, "model", "steps between saved states within an epoch, beside those at its end; 0: none", at_least=0
+    )
     epoch_size: int = _option(90, "model", "epochs", at_least=1)
     dataset_sink_mode: bool = _option(True, "model", "feed data through a device queue; no effect on CPU")
     amp_level: str = _option("O0", "model", "mixed precision; O0: float32 throughout", ("O0", "O1", "O2", "O3"))

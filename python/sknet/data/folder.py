@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 # What MindSpore's decoder reads. Both cases are listed: ImageNet's files end in .JPEG.
 EXTENSIONS = tuple(e for s in (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff") for e in (s, s.upper()))
 
@@ -70,6 +72,21 @@ class ImageFolder:
                 f"{', '.join(unknown[:5])}{' ...' if len(unknown) > 5 else ''}"
             )
         return cls(path, tuple(classes), present)
+
+    def samples(self) -> tuple[list[str], np.ndarray]:
+        """Paths of all images, sorted within the classes, and their labels (n,) int32."""
+        labels = {name: i for i, name in enumerate(self.classes)}
+        files, numbers = [], []
+        for name in self.present:
+            found = sorted(
+                os.path.join(at, file)
+                for at, _, names in os.walk(self.path / name)
+                for file in names
+                if file.endswith(EXTENSIONS)
+            )
+            files += found
+            numbers += [labels[name]] * len(found)
+        return files, np.array(numbers, np.int32)
 
 
 def _holds_image(folder: Path) -> bool:

@@ -27,21 +27,24 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _publish(partial: Path, path: Path) -> None:
+def publish(partial: Path, path: Path) -> None:
+    """Give a finished file its name; afterwards it is on disk."""
     _sync(partial)
     os.replace(partial, path)
     _sync(path.parent)
 
 
-def _partial(path: Path) -> Path:
+def partial_name(path: Path) -> Path:
+    """Where to write a file before it gets its name."""
     return path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
 
 
-def _write_text(path: Path, text: str) -> None:
-    partial = _partial(path)
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    partial = partial_name(path)
     try:
         partial.write_text(text, encoding="utf-8")
-        _publish(partial, path)
+        publish(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -56,28 +59,28 @@ def _fingerprint(path: Path) -> dict[str, int]:
 
 def save_checkpoint(net: nn.Cell, path: Path, info: dict[str, Any]) -> None:
     """Write a network's parameters, with MindSpore's own checksum inside, and the sidecar with `info`."""
-    partial = _partial(path)
+    partial = partial_name(path)
     try:
         ms.save_checkpoint(net, str(partial), crc_check=True)
         fingerprint = _fingerprint(partial)
-        _publish(partial, path)
+        publish(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-    _write_text(path.with_suffix(".json"), json.dumps({**info, **fingerprint}, indent=1))
+    write_text(path.with_suffix(".json"), json.dumps({**info, **fingerprint}, indent=1))
 
 
 def copy_checkpoint(source: Path, target: Path) -> None:
     """Give a checkpoint and its sidecar a second name, replacing what has it; a hard link where there are such."""
     for suffix in (".ckpt", ".json"):
         old, new = source.with_suffix(suffix), target.with_suffix(suffix)
-        partial = _partial(new)
+        partial = partial_name(new)
         partial.unlink(missing_ok=True)
         try:
             os.link(old, partial)
         except OSError:
             shutil.copyfile(old, partial)
         try:
-            _publish(partial, new)
+            publish(partial, new)
         finally:
             # A rename between two links of one file leaves both.
             partial.unlink(missing_ok=True)

@@ -52,7 +52,7 @@ def evaluate(
         total=batches.get_dataset_size(), desc="validate", unit="batch", leave=False, disable=None if progress else True
     )
     with bar:
-        for x, labels in iterate(batches, as_numpy=True):
+        for x, labels in iterate(batches):
             count = len(x)
             if count < batch_size:
                 x = np.concatenate([x, np.zeros((batch_size - count, *x.shape[1:]), x.dtype)])

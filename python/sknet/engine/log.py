@@ -4,37 +4,48 @@
 from __future__ import annotations
 
 import csv
+import io
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from tqdm import tqdm
 
+from sknet.engine.checkpoint import write_text
+
 
 class CsvLog:
-    """One row an epoch, on disk as soon as it is known."""
+    """One row an epoch, on disk as soon as it is known. `rows` are those of a run that goes on."""
 
     COLUMNS = ("epoch", "step", "lr", "train_loss", "val_loss", "val_top1", "val_top5", "images_per_s", "seconds")
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, rows: Sequence[dict[str, str]] = ()) -> None:
         self._path = path
-        with path.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerow(self.COLUMNS)
+        self.rows = list(rows)
+        self.write()
 
-    def write(self, **row: Any) -> None:
-        with self._path.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, self.COLUMNS, restval="").writerow(row)
+    def add(self, **row: str) -> None:
+        """A row that `write` will write."""
+        self.rows.append({column: row.get(column, "") for column in self.COLUMNS})
+
+    def write(self) -> None:
+        """Replace the file by the rows: what a kill left behind a saved state goes."""
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self.COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_text(self._path, text.getvalue())
 
 
 class EpochProgress:
     """Images per second, loss and learning rate of one epoch."""
 
-    def __init__(self, epoch: int, epochs: int, steps: int, log_interval: int) -> None:
+    def __init__(self, epoch: int, epochs: int, steps: int, log_interval: int, done: int = 0) -> None:
         self._label = f"epoch {epoch}/{epochs}"
         self._steps, self._interval = steps, log_interval
-        self._bar = tqdm(total=steps, desc=self._label, unit="step", leave=False, disable=None)
+        self._bar = tqdm(total=steps, initial=done, desc=self._label, unit="step", leave=False, disable=None)
         self._start = time.perf_counter()
         self._images = 0
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -11,15 +12,17 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
+from mindspore import Tensor
 
 from sknet.config import Config, save_config
 from sknet.data.folder import ImageFolder, check_num_classes
-from sknet.data.pipeline import eval_batches, iterate, train_batches
+from sknet.data.pipeline import eval_batches, train_batches
 from sknet.engine.checkpoint import copy_checkpoint, remove_checkpoint, save_checkpoint
 from sknet.engine.evaluate import Scores, evaluate
 from sknet.engine.log import CsvLog, EpochProgress, say
 from sknet.engine.optimizer import create_optimizer
 from sknet.engine.schedule import learning_rates
+from sknet.engine.state import Progress, State, save_state
 from sknet.engine.step import CrossEntropy, EvalStep, TrainStep
 from sknet.interrupt import Interrupt
 
@@ -40,7 +43,7 @@ class Trainer:
         self.val_folder = None
         if config.val_while_train:
             self.val_folder = ImageFolder.open(config.data_dir, config.val_split, self.train_folder.classes)
-        self.steps = train_batches(config, self.train_folder, 0).get_dataset_size()
+        self.steps = len(train_batches(config, self.train_folder, 0))
 
         ms.set_context(mode=config.mode)
         ms.set_seed(config.seed)
@@ -52,9 +55,12 @@ class Trainer:
         self.eval_step = EvalStep(self.net)
 
         self.run_dir = Path(config.ckpt_save_dir)
-        self.step = 0
-        self.best: Scores | None = None
-        self.kept: list[Path] = []
+        self.progress = Progress()
+        state = self._unfinished()
+        if state:
+            state.restore(self._stateful())
+            self.progress = state.progress
+        self.resumed = state is not None
 
     @property
     def last_path(self) -> Path:
@@ -64,8 +70,27 @@ class Trainer:
     def best_path(self) -> Path:
         return self.run_dir / f"{self.config.model}-best.ckpt"
 
+    @property
+    def state_path(self) -> Path:
+        return self.run_dir / f"{self.config.model}-state.safetensors"
+
+    def _unfinished(self) -> State | None:
+        """The state to continue from, if the run folder holds one."""
+        if not self.config.resume or not self.state_path.is_file():
+            return None
+        state = State.read(self.state_path)
+        if state.progress.finished and state.progress.epoch >= self.config.epoch_size:
+            return None  # of a run that came to its end
+        state.check(self.config, self.steps)
+        return state
+
+    def _stateful(self) -> list[ms.Parameter]:
+        """All that training changes. The optimizer's table of learning rates follows from the recipe."""
+        found = {p.name: p for cell in (self.net, self.train_step.optimizer) for p in cell.get_parameters()}
+        return [parameter for name, parameter in found.items() if name != "learning_rate"]
+
     def run(self) -> Path:
-        """Train to the end.
+        """Train to the end, from the start or from where the run folder's state stands.
 
         Returns:
             The best checkpoint by validation accuracy, or the last one of a run without validation.
@@ -74,61 +99,81 @@ class Trainer:
             TrainingError: the loss is not finite.
             KeyboardInterrupt: after the state has been saved.
         """
-        config = self.config
+        config, progress = self.config, self.progress
         self.run_dir.mkdir(parents=True, exist_ok=True)
+        for partial in self.run_dir.glob(".*.partial.*"):
+            partial.unlink()  # of a run that was killed
+        if not self.resumed:
+            self.state_path.unlink(missing_ok=True)
         save_config(config, self.run_dir / "config.yaml")
-        log = CsvLog(self.run_dir / "log.csv")
+        self.log = CsvLog(self.run_dir / "log.csv", progress.rows)
         params = sum(p.size for p in self.net.trainable_params())
         say(
             f"{config.model}: {params:,} parameters, {len(self.train_folder.classes)} classes, "
             f"{config.epoch_size} epochs of {self.steps} steps of {config.batch_size} images"
         )
-        epoch = 0
+        if self.resumed:
+            say(f"continuing {self.state_path} after step {progress.step}")
         try:
             with Interrupt() as interrupt:
-                for epoch in range(1, config.epoch_size + 1):
-                    self._epoch(epoch, log, interrupt)
+                while not (progress.finished and progress.epoch >= config.epoch_size):
+                    if progress.finished:
+                        progress.epoch, progress.step_in_epoch, progress.loss_sum = progress.epoch + 1, 0, 0.0
+                        progress.finished = False
+                    self._epoch(interrupt)
         except KeyboardInterrupt:
-            if self.step:
-                save_checkpoint(self.net, self.last_path, self._info(epoch, None))
-                say(f"interrupted in epoch {epoch} at step {self.step}; saved {self.last_path}")
+            if progress.step:
+                save_checkpoint(self.net, self.last_path, self._info(None))
+                self._save_state()
+                say(f"interrupted in epoch {progress.epoch} at step {progress.step}; saved {self.last_path}")
             raise
-        if self.best is None:
+        if progress.best is None:
             say(f"checkpoint {self.last_path}")
             return self.last_path
-        say(f"validation accuracy {100 * self.best.top1:.2f} %")
+        say(f"validation accuracy {100 * progress.best['top1']:.2f} %")
         say(f"checkpoint {self.best_path}")
         return self.best_path
 
-    def _epoch(self, epoch: int, log: CsvLog, interrupt: Interrupt) -> None:
-        config, start, loss_sum = self.config, time.perf_counter(), 0.0
+    def _epoch(self, interrupt: Interrupt) -> None:
+        """The rest of the epoch that `progress` stands in."""
+        config, progress, start = self.config, self.progress, time.perf_counter()
+        done = progress.step_in_epoch
         self.train_step.set_train(True)
-        batches = train_batches(config, self.train_folder, epoch)
-        with EpochProgress(epoch, config.epoch_size, self.steps, config.log_interval) as progress:
-            for i, (images, labels) in enumerate(iterate(batches), 1):
-                loss = float(self.train_step(images, labels).asnumpy())
+        batches = train_batches(config, self.train_folder, progress.epoch)
+        with (
+            EpochProgress(progress.epoch, config.epoch_size, self.steps, config.log_interval, done) as bar,
+            contextlib.closing(batches.starting_at(done)) as rest,
+        ):
+            for images, labels in rest:
+                loss = float(self.train_step(Tensor(images), Tensor(labels)).asnumpy())
                 if not math.isfinite(loss):
-                    raise TrainingError(self._not_finite(epoch, loss))
-                rate = self.rates[self.step]
-                self.step += 1
-                loss_sum += loss
-                progress.update(i, len(labels), loss, rate)
+                    raise TrainingError(self._not_finite(loss))
+                rate = self.rates[progress.step]
+                progress.step += 1
+                progress.step_in_epoch += 1
+                progress.loss_sum += loss
+                bar.update(progress.step_in_epoch, len(labels), loss, rate)
                 interrupt.check()
-            speed = progress.images_per_s
+                if config.save_interval_steps and progress.step % config.save_interval_steps == 0:
+                    self._save_state()
+            speed = bar.images_per_s
+        self._finish_epoch(interrupt, start, speed)
 
-        scores = None
+    def _finish_epoch(self, interrupt: Interrupt, start: float, speed: float) -> None:
+        """Validation, checkpoint, log and state."""
+        config, progress = self.config, self.progress
+        epoch, mean_loss, scores = progress.epoch, progress.loss_sum / self.steps, None
         if self.val_folder and (epoch % config.val_interval == 0 or epoch == config.epoch_size):
             batches = eval_batches(config, self.val_folder)
             scores = evaluate(self.eval_step, batches, config.batch_size, True, interrupt.check)
-        self._save(epoch, scores)
-        seconds = time.perf_counter() - start
-        row: dict[str, Any] = {
-            "epoch": epoch,
-            "step": self.step,
-            "lr": f"{rate:.6g}",
-            "train_loss": f"{loss_sum / self.steps:.6f}",
+        dropped = self._save(scores)
+        row = {
+            "epoch": str(epoch),
+            "step": str(progress.step),
+            "lr": f"{self.rates[progress.step - 1]:.6g}",
+            "train_loss": f"{mean_loss:.6f}",
             "images_per_s": f"{speed:.1f}",
-            "seconds": f"{seconds:.2f}",
+            "seconds": f"{time.perf_counter() - start:.2f}",
         }
         if scores:
             row |= {
@@ -136,38 +181,50 @@ class Trainer:
                 "val_top1": f"{scores.top1:.6f}",
                 "val_top5": f"{scores.top5:.6f}",
             }
-        log.write(**row)
+        self.log.add(**row)
+        progress.rows, progress.finished = self.log.rows, True
+        self._save_state()
+        self.log.write()
+        for path in dropped:
+            remove_checkpoint(path)
         say(
-            f"epoch {epoch}/{config.epoch_size}: loss {loss_sum / self.steps:.4f}, {speed:.0f} images/s"
+            f"epoch {epoch}/{config.epoch_size}: loss {mean_loss:.4f}, {speed:.0f} images/s"
             + (f"; validation {scores}" if scores else "")
         )
 
-    def _save(self, epoch: int, scores: Scores | None) -> None:
-        path = self.run_dir / f"{self.config.model}-{epoch}_{self.step}.ckpt"
-        save_checkpoint(self.net, path, self._info(epoch, scores))
-        copy_checkpoint(path, self.last_path)
-        if scores and (self.best is None or scores.top1 > self.best.top1):
-            self.best = scores
-            copy_checkpoint(path, self.best_path)
-        self.kept.append(path)
-        while len(self.kept) > self.config.keep_checkpoint_max:
-            remove_checkpoint(self.kept.pop(0))
+    def _save_state(self) -> None:
+        save_state(self.state_path, self._stateful(), self.progress, self.config, self.steps)
 
-    def _info(self, epoch: int, scores: Scores | None) -> dict[str, Any]:
+    def _save(self, scores: Scores | None) -> list[Path]:
+        """Write the epoch's checkpoints; returns those that are too many once the state is saved."""
+        progress = self.progress
+        path = self.run_dir / f"{self.config.model}-{progress.epoch}_{progress.step}.ckpt"
+        save_checkpoint(self.net, path, self._info(scores))
+        copy_checkpoint(path, self.last_path)
+        if scores and (progress.best is None or scores.top1 > progress.best["top1"]):
+            progress.best = dataclasses.asdict(scores)
+            copy_checkpoint(path, self.best_path)
+        progress.kept.append(path.name)
+        count = max(0, len(progress.kept) - self.config.keep_checkpoint_max)
+        dropped, progress.kept = progress.kept[:count], progress.kept[count:]
+        return [self.run_dir / name for name in dropped]
+
+    def _info(self, scores: Scores | None) -> dict[str, Any]:
         return {
             "model": self.config.model,
-            "epoch": epoch,
-            "step": self.step,
+            "epoch": self.progress.epoch,
+            "step": self.progress.step,
             "classes": list(self.train_folder.classes),
             "scores": dataclasses.asdict(scores) if scores else None,
             "config": dataclasses.asdict(self.config),
         }
 
-    def _not_finite(self, epoch: int, loss: float) -> str:
+    def _not_finite(self, loss: float) -> str:
+        epoch, step = self.progress.epoch, self.progress.step
         good = f"the last good checkpoint is {self.last_path}" if epoch > 1 else "no checkpoint had been saved"
         return (
-            f"the loss is {loss} at step {self.step + 1} (epoch {epoch}, learning rate "
-            f"{self.rates[self.step]:.3g}); {good}. A lower --lr or a longer --warmup_epochs may help"
+            f"the loss is {loss} at step {step + 1} (epoch {epoch}, learning rate "
+            f"{self.rates[step]:.3g}); {good}. A lower --lr or a longer --warmup_epochs may help"
         )
 
 

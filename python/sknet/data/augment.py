@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From an image file to a training input, decided by a generator: no other state, so no worker changes a result."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from PIL import Image
+
+from sknet.config import Config
+from sknet.data.erasing import RandomErasing
+
+RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "area": Image.Resampling.BOX,
+}
+
+
+def crop_box(
+    size: tuple[int, int], scale: tuple[float, float], ratio: tuple[float, float], rng: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of Inception's random crop of an image of `size` (width, height).
+
+    Ten draws of an area (share of the image, uniform) and of width over height (log-uniform); if none fits, the largest
+    centred crop whose shape is allowed.
+    """
+    width, height = size
+    for _ in range(10):
+        area = width * height * rng.uniform(*scale)
+        shape = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        w, h = round(math.sqrt(area * shape)), round(math.sqrt(area / shape))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
+            return left, top, left + w, top + h
+    shape = min(max(width / height, ratio[0]), ratio[1])
+    w, h = min(width, max(1, round(height * shape))), min(height, max(1, round(width / shape)))
+    left, top = (width - w) // 2, (height - h) // 2
+    return left, top, left + w, top + h
+
+
+class Augment:
+    """The training transforms of a recipe: PIL image -> (3, size, size) float32, normalised."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._mean = np.array(config.mean, np.float32)
+        self._std = np.array(config.std, np.float32)
+        self._erase = RandomErasing(config.re_prob) if config.re_prob > 0 else None
+
+    def __call__(self, image: Image.Image, rng: np.random.Generator) -> np.ndarray:
+        config = self._config
+        image = image.convert("RGB")
+        box = crop_box(image.size, config.scale, config.ratio, rng)
+        size = (config.image_resize, config.image_resize)
+        image = image.resize(size, RESAMPLING[config.interpolation], box=box)
+        if config.hflip > 0 and rng.random() < config.hflip:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        pixels = (np.asarray(image, np.float32) - self._mean) / self._std
+        pixels = np.ascontiguousarray(pixels.transpose(2, 0, 1))
+        if self._erase:
+            self._erase(pixels, rng)
+        return pixels

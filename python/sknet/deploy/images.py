@@ -29,7 +29,7 @@ class ImageTooLargeError(ImageError):
     """An image of more pixels than allowed."""
 
 
-def decode_image(source: bytes | str | os.PathLike, max_pixels: int = 1 << 28) -> np.ndarray:
+def decode_image(source: bytes | str | os.PathLike, max_pixels: int = 150_000_000) -> np.ndarray:
     """An image as RGB, (h, w, 3) uint8; grey, palette and transparent ones are converted.
 
     JPEGs give the same bytes as MindSpore's decoder, but one that is cut short is an error. Needs no MindSpore and may
@@ -37,7 +37,7 @@ def decode_image(source: bytes | str | os.PathLike, max_pixels: int = 1 << 28) -
 
     Args:
         source: path of a file, or what it holds.
-        max_pixels: limit on height x width, held to before the pixels are decoded.
+        max_pixels: limit on height x width, held to before the pixels are decoded; Pillow has one of its own, 178,956,970.
 
     Raises:
         ImageError: not an image, of another format than FORMATS, or damaged.

@@ -37,7 +37,8 @@ def decode_image(source: bytes | str | os.PathLike, max_pixels: int = 150_000_00
 
     Args:
         source: path of a file, or what it holds.
-        max_pixels: limit on height x width, held to before the pixels are decoded; Pillow has one of its own, 178,956,970.
+        max_pixels: limit on height x width, held to before the pixels are decoded. Pillow has one of its own, of
+            178,956,970.
 
     Raises:
         ImageError: not an image, of another format than FORMATS, or damaged.

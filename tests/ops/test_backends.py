@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import sknet_ops
-from sknet_ops import binary, functional, info
+from sknet_ops import binary, functional, info, primitives
 from sknet_ops.backends import BackendUnavailableError
 from tests.mindspore_tools import relative, tensor
 from tests.ops.test_bad_input import selective_kernel
@@ -136,23 +136,33 @@ def test_mindspore_does_not_decide_the_threads() -> None:
     assert int(run_python(program, OMP_NUM_THREADS="1").stdout) == 1
 
 
-def test_verbose_says_what_runs() -> None:
-    program = "from sknet_ops import primitives; primitives.sk_select()"
-    quiet, loud = run_python(program), run_python(program, SKNET_OPS_VERBOSE="1")
-    assert "sknet_ops:" not in quiet.stderr
-    assert f"sknet_ops: sk_select(): backend cpu, {sknet_ops.active_isa()}, by the default" in loud.stderr
-    loud = run_python(program, SKNET_OPS_VERBOSE="1", SKNET_OPS_BACKEND="reference")
-    assert "sknet_ops: sk_select(): backend reference, by SKNET_OPS_BACKEND" in loud.stderr
+def choices(capfd: pytest.CaptureFixture) -> list[str]:
+    """What making one new primitive prints on stderr."""
+    primitives.sk_select.__wrapped__.cache_clear()
+    capfd.readouterr()
+    primitives.sk_select()
+    return [line for line in capfd.readouterr().err.splitlines() if line.startswith("sknet_ops:")]
 
 
-def test_info() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "sknet_ops.info"], capture_output=True, text=True, check=True, env=dict(os.environ)
-    )
-    facts = dict(line.split("  ", 1) for line in done.stdout.splitlines() if "  " in line.strip())
-    facts = {name.strip(): value.strip() for name, value in facts.items()}
+def test_verbose_says_what_runs(capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SKNET_OPS_BACKEND", raising=False)
+    monkeypatch.delenv("SKNET_OPS_VERBOSE", raising=False)
+    assert choices(capfd) == []
+    monkeypatch.setenv("SKNET_OPS_VERBOSE", "1")
+    assert choices(capfd) == [f"sknet_ops: sk_select(): backend cpu, {sknet_ops.active_isa()}, by the default"]
+    monkeypatch.setenv("SKNET_OPS_BACKEND", "reference")
+    assert choices(capfd) == ["sknet_ops: sk_select(): backend reference, by SKNET_OPS_BACKEND"]
+
+
+def test_info(capsys: pytest.CaptureFixture) -> None:
+    info.main()
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in printed] == [value.split()[-1] for _, value in info.lines()]
+    facts = dict(info.lines())
     assert facts["mindspore"] == ms.__version__
     assert facts["library"] == str(binary.library_path())
     assert facts["instruction set"] == sknet_ops.active_isa()
     assert facts["backend in use"] == sknet_ops.active_backend()
-    assert facts["backend akg"].endswith("not part of this version of sknet_ops")
+    assert len({isa for isa in facts if isa.startswith("  not ")}) == len(binary.instruction_sets()) - 1
+    for backend in sknet_ops.available_backends():
+        assert facts[f"backend {backend.name}"] == (backend.reason or f"available: {backend.about}")

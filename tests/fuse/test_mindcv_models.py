@@ -91,7 +91,7 @@ def test_training_curve(name: str, mode: str) -> None:
         ms.set_context(mode=ms.PYNATIVE_MODE)
     assert expected[-1] < 0.8 * expected[0]
     assert np.abs(got / expected - 1).max() < 1e-2
-    assert np.abs(got[:5] / expected[:5] - 1).max() < 1e-4
+    assert np.abs(got - expected).max() < 1e-4 * expected[0]
 
 
 def test_checkpoints_both_ways(tmp_path: Path, pynative_mode: None) -> None:

@@ -116,7 +116,8 @@ class Process:
             self.process.stdin.flush()
             line = self._line(timeout)
         except (OSError, WorkerError) as error:
-            code = self.process.poll()
+            # A pipe breaks a moment before the process can be asked how it ended.
+            code = self.process.wait(10) if isinstance(error, BrokenPipeError) else self.process.poll()
             self.close()
             died = f"died with status {code}" if code is not None else str(error)
             raise WorkerError(f"{do}: {died}; see {self._log_path()}") from error
@@ -133,7 +134,8 @@ class Process:
         if self.process is not None:
             self._signal(signal.SIGKILL)
             self.process.wait()
-            self.process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):  # what it was sent and never read
+                self.process.stdin.close()
             self.process.stdout.close()
             self.process = None
             self.log.close()

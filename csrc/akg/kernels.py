@@ -115,9 +115,13 @@ def norm_act_grad_z(dv, z, mean, inv_std, gamma, dbeta_mean, dgamma_mean):
         for m in range(z.shape[1]):
             for c in range(z.shape[2]):
                 for p in range(z.shape[3]):
-                    dz[n, m, c, p] = gamma[m, c] * inv_std[m, c] * (
-                        dv[n, m, c, p]
-                        - dbeta_mean[m, c]
-                        - (z[n, m, c, p] - mean[m, c]) * inv_std[m, c] * dgamma_mean[m, c]
+                    dz[n, m, c, p] = (
+                        gamma[m, c]
+                        * inv_std[m, c]
+                        * (
+                            dv[n, m, c, p]
+                            - dbeta_mean[m, c]
+                            - (z[n, m, c, p] - mean[m, c]) * inv_std[m, c] * dgamma_mean[m, c]
+                        )
                     )
     return dz

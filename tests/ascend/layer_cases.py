@@ -170,5 +170,3 @@ def error(got: Any, want: Any) -> float:
     assert np.isfinite(got).all(), "a value that no kernel wrote, or an overflow"
     largest = np.abs(want).max()
     return float(np.abs(got.astype(float) - want).max() / (largest if largest > 0 else 1))
-
-

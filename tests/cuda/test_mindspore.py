@@ -25,10 +25,10 @@ def emulated_entries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     path = build.library("sknet_ops_cuda_emulated")
     monkeypatch.setattr(backends, "library_path", lambda op: path)
     for make in PRIMITIVES:
-        make.cache_clear()
+        make.__wrapped__.cache_clear()
     yield
     for make in PRIMITIVES:
-        make.cache_clear()
+        make.__wrapped__.cache_clear()
 
 
 def layer() -> SelectiveKernel:

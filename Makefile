@@ -1,8 +1,9 @@
 # make train   set up, then train an SKNet on scikit-learn's handwritten digits
 # make test    set up, then run all tests
-# make test-long  the tests that take minutes
+# make test-long  the tests that take minutes each
 # make lint    style of Python and C++
 # make wheel   a wheel of this checkout, in dist/
+# make ascend  build the Ascend C ops with CANN, into sknet_ops/lib/ascend
 # make bench   time a selection against other frameworks (10 minutes), report in .benchmarks/; bench-full: all (40)
 # make clean   remove what was built; .venv, data and runs stay
 PYTHON ?= python3
@@ -19,7 +20,7 @@ cxx_sources := $(shell find csrc -name '*.h' -o -name '*.cc')
 export ONEDNN_MAX_CPU_ISA ?= AVX2
 
 .DELETE_ON_ERROR:
-.PHONY: train test test-long lint wheel clean bench bench-full bench-report
+.PHONY: train test test-long lint wheel clean bench bench-full bench-report ascend
 
 # Each stamp in the environment stands for one finished step; a second run finds them and starts at once.
 $(VENV)/.created: scripts/check_machine.sh
@@ -59,6 +60,9 @@ lint: $(VENV)/.installed-dev
 wheel: $(VENV)/.installed
 	rm -rf build/lib.*  # would bring deleted modules back
 	$(pip) wheel --no-deps --no-build-isolation --wheel-dir dist .
+
+ascend:
+	@scripts/build_ascend.sh $(if $(wildcard $(bin)/python),$(bin)/python,$(PYTHON))
 
 clean:
 	rm -rf build dist *.egg-info sknet_ops/lib sknet_ops/_native*.so $(VENV)/.built

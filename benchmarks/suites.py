@@ -23,9 +23,12 @@ from benchmarks.harness.runner import Effort, Entry
 FORWARD = (KERNEL, LAYER, TORCH, COMPILE, ONNX, OPENVINO, CAPPED)
 TRAIN = (KERNEL, LAYER, TORCH, COMPILE, CAPPED)
 NETWORK = (LAYER, TORCH, COMPILE, ONNX, OPENVINO, CAPPED)
+QUICK_NETWORK = (LAYER, TORCH, ONNX, OPENVINO, CAPPED)  # torch.compile takes a minute for a network
 STEP = (LAYER, TORCH, COMPILE, CAPPED)
 SCALING = (KERNEL, KERNEL_1)
 OPS = (KERNEL, LAYER, TORCH, ONNX, OPENVINO)
+
+FEW = ("c128_56", "c256_28", "c512_14", "c1024_7")  # one shape of each stage
 
 EFFORTS = {"quick": Effort(rounds=3, turn=0.1, most=30), "full": Effort()}
 
@@ -51,33 +54,29 @@ def _smoke() -> list[Entry]:
 
 
 def _quick() -> list[Entry]:
-    few = ("c128_56", "c256_28", "c512_14", "c1024_7")
     return [
-        *_with(cases("sk_grouped", (8,), names=few), FORWARD),
-        *_with(cases("sk_grouped", (1,), names=few[1:3]), FORWARD),
-        *_with(cases("sk_grouped", (8,), cache="cold", names=few[1:2]), FORWARD),
+        *_with(cases("sk_grouped", (8,), names=FEW), FORWARD),
+        *_with(cases("sk_grouped", (1,), names=FEW[1:3]), FORWARD),
+        *_with(cases("sk_grouped", (8,), cache="cold", names=FEW[1:2]), FORWARD),
         *_with(cases("sk_dense", (8,), names=("c64_64_56", "c256_256_14")), FORWARD),
-        *_with(cases("sk_grouped", (1,), names=few[1:2]), (KERNEL, PLAIN)),
-        *_with(cases("sk_grouped", (8,), "train", names=few[1:3]), TRAIN),
+        *_with(cases("sk_grouped", (1,), names=FEW[1:2]), (KERNEL, PLAIN)),
+        *_with(cases("sk_grouped", (8,), "train", names=FEW[1:3]), TRAIN),
         *_with(cases("conv_bn_act", (8,), names=("c64_64_56_k3_residual", "c256_512_28_k1_residual")), OPS),
-        *_with(cases("sk_grouped", (32,), names=few[:2]), SCALING),
-        *_with(cases("networks", (1,), names=("skresnet18",)), NETWORK),
+        *_with(cases("sk_grouped", (32,), names=FEW[:2]), SCALING),
+        *_with(cases("networks", (1,), names=("skresnet18",)), QUICK_NETWORK),
         *_with(cases("networks", (8,), "step", names=("skresnet18",)), (LAYER, TORCH, CAPPED)),
     ]
 
 
 def _full() -> list[Entry]:
     layers = ("sk_grouped", "sk_dense")
-    batches = (8, 1, 32)
     found = []
     for family in layers:
-        found += _with(cases(family, batches), FORWARD)
+        for case in cases(family, (8, 1, 32)):
+            found.append(Entry(case, (*FORWARD, KERNEL_1) if case.batch == 32 else FORWARD))
     for family in layers:
-        found += _with(cases(family, (8,), "train"), TRAIN)
-    found += _with(cases("sk_grouped", (8,), cache="cold"), FORWARD)
-    for family in layers:
-        found += [Entry(case, SCALING) for case in cases(family, (32,))]
-        found += [Entry(case, SCALING) for case in cases(family, (8,), "train")]
+        found += _with(cases(family, (8,), "train"), (*TRAIN, KERNEL_1))
+    found += _with(cases("sk_grouped", (8,), cache="cold", names=FEW), FORWARD)
     found += _with(cases("sk_grouped", (1,), names=("c256_28", "c1024_7")), (KERNEL, PLAIN))
     found += _with(cases("conv_bn_act", (8,)), OPS)
     found += _with(cases("networks", (8, 1)), NETWORK)

@@ -5,6 +5,7 @@ file(GLOB cpu_sources CONFIGURE_DEPENDS csrc/cpu/*.cc)
 file(GLOB c_entry_sources CONFIGURE_DEPENDS csrc/bindings/*.cc)
 file(GLOB SKNET_OPS_PYBIND_SOURCES CONFIGURE_DEPENDS csrc/bindings/pybind_*.cc)
 list(REMOVE_ITEM c_entry_sources ${SKNET_OPS_PYBIND_SOURCES})
+list(FILTER c_entry_sources EXCLUDE REGEX "/cuda_")  # cuda.cmake's
 
 # kernels_<isa>.cc is compiled for <isa>; every other file for the architecture's baseline.
 list(FILTER cpu_sources EXCLUDE REGEX "/kernels_[a-z0-9]+\\.cc$")

@@ -74,6 +74,13 @@ class Cursor {
   void** at_;
 };
 
+// Tells the backend of this library on which stream the next call on this thread runs; a CPU has none.
+#if defined(SKNET_OPS_HAS_STREAMS)
+void set_stream(void* stream);
+#else
+inline void set_stream(void*) {}
+#endif
+
 const char* type_name(mindspore::TypeId type);
 [[noreturn]] void fail(const char* op, const std::string& what);
 
@@ -134,21 +141,22 @@ int call(int n, void** params, const int* ndims, int64_t* const* shapes, const c
 
 }  // namespace sknet_ops::glue
 
-#define SKNET_OPS_MINDSPORE_OP(entry, Op)                                                                 \
-  extern "C" {                                                                                            \
-  SKNET_OPS_API int entry##Init(int*, int64_t**, const char**, mindspore::AotExtra* extra) {              \
-    return sknet_ops::glue::init<Op>(extra);                                                              \
-  }                                                                                                       \
-  SKNET_OPS_API std::vector<sknet_ops::glue::Dims> entry##InferShape(int* ndims, int64_t** shapes,        \
-                                                                     mindspore::AotExtra* extra) {        \
-    return sknet_ops::glue::infer_shape<Op>(ndims, shapes, extra);                                        \
-  }                                                                                                       \
-  SKNET_OPS_API std::vector<mindspore::TypeId> entry##InferType(std::vector<mindspore::TypeId> types,     \
-                                                                mindspore::AotExtra* extra) {             \
-    return sknet_ops::glue::infer_type<Op>(types, extra);                                                 \
-  }                                                                                                       \
-  SKNET_OPS_API int entry(int n, void** params, int* ndims, int64_t** shapes, const char** dtypes, void*, \
-                          void* extra) {                                                                  \
-    return sknet_ops::glue::call<Op>(n, params, ndims, shapes, dtypes, extra);                            \
-  }                                                                                                       \
+#define SKNET_OPS_MINDSPORE_OP(entry, Op)                                                                        \
+  extern "C" {                                                                                                   \
+  SKNET_OPS_API int entry##Init(int*, int64_t**, const char**, mindspore::AotExtra* extra) {                     \
+    return sknet_ops::glue::init<Op>(extra);                                                                     \
+  }                                                                                                              \
+  SKNET_OPS_API std::vector<sknet_ops::glue::Dims> entry##InferShape(int* ndims, int64_t** shapes,               \
+                                                                     mindspore::AotExtra* extra) {               \
+    return sknet_ops::glue::infer_shape<Op>(ndims, shapes, extra);                                               \
+  }                                                                                                              \
+  SKNET_OPS_API std::vector<mindspore::TypeId> entry##InferType(std::vector<mindspore::TypeId> types,            \
+                                                                mindspore::AotExtra* extra) {                    \
+    return sknet_ops::glue::infer_type<Op>(types, extra);                                                        \
+  }                                                                                                              \
+  SKNET_OPS_API int entry(int n, void** params, int* ndims, int64_t** shapes, const char** dtypes, void* stream, \
+                          void* extra) {                                                                         \
+    sknet_ops::glue::set_stream(stream);                                                                         \
+    return sknet_ops::glue::call<Op>(n, params, ndims, shapes, dtypes, extra);                                   \
+  }                                                                                                              \
   }

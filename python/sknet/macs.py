@@ -7,6 +7,7 @@ Counted so, sknet50 and sknet101 have the 4.47 and 8.46 G that the paper gives.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from sknet.models.catalog import ModelSpec
@@ -93,3 +94,28 @@ def count_layers(
     weights = channels * num_classes
     layers.append(Layer("classifier", "dense", (num_classes,), weights + num_classes, weights))
     return layers
+
+
+_FLOAT = 4  # bytes
+
+
+def activation_memory(layers: list[Layer], image: tuple[int, int, int]) -> tuple[int, int]:
+    """Bytes of float32 feature maps an image, (training, inference), counted from the layers.
+
+    Training: what is kept for the backward pass: the image, each layer's output, and the convolutions' raw outputs
+    before their norms, two in a selective kernel. Inference: most at one time, which is a layer's input and output
+    and, within a block, the shortcut. Weights, gradients and scratch memory come on top.
+    """
+    kept = largest = last = math.prod(image)
+    shortcut, previous = last, ""
+    for layer in layers:
+        out = math.prod(layer.shape)
+        raw = 2 if layer.kind.startswith("selective") else 1 if "norm" in layer.kind else 0
+        kept += (1 + raw) * out
+        here = layer.name.rpartition(".")[0] if layer.name.startswith("layer") else ""
+        first = here != previous
+        if first:  # it reads the shortcut itself
+            shortcut = last
+        largest = max(largest, last + out + (shortcut if here and not first else 0))
+        previous, last = here, out
+    return _FLOAT * kept, _FLOAT * largest

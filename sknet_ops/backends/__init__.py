@@ -10,8 +10,11 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from sknet_ops import binary
 from sknet_ops.backends import akg, ascend, cpu, cuda, reference
@@ -64,6 +67,35 @@ def active_backend() -> str:
             return name
     names = ", ".join(module.NAME for module in _BACKENDS)
     raise ValueError(f"SKNET_OPS_BACKEND: got {name!r}, expected one of {names}")
+
+
+def primitive(op: str, attrs: Mapping[str, Any]) -> Callable | None:
+    """What the chosen backend computes `op` with: called with the op's inputs, it returns the tuple of its outputs.
+
+    None if that is the native library's primitive.
+    """
+    asked = os.environ.get("SKNET_OPS_BACKEND")
+    make = next((getattr(module, "primitive", None) for module in _BACKENDS if asked == module.NAME), None)
+    if make is None:
+        return None
+    active_backend()  # raises with the reason if it cannot run
+    log_choice(op, ", ".join(f"{key}={value}" for key, value in attrs.items()))
+    return make(op, attrs)
+
+
+def library_path(op: str) -> Path:
+    """The native library in which the active backend has the C entry `op`.
+
+    Raises:
+        BinaryMissingError: If it has not been built.
+        BackendUnavailableError: If the backend has no such op.
+    """
+    if os.environ.get("SKNET_OPS_BACKEND") != cuda.NAME:
+        return binary.library_path()
+    active_backend()  # raises with the reason if it cannot run
+    if not cuda.has(op):
+        raise BackendUnavailableError(f"{op}: not an op of backend cuda: on a GPU plain convolutions are cuDNN's")
+    return cuda.library_path()
 
 
 def log_choice(op: str, attrs: str) -> None:

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mindspore import nn
 
 from sknet_ops import backends
 from sknet_ops.fusion import report as reports
 from sknet_ops.fusion.report import FusionReport, Left, Swapped
-from sknet_ops.fusion.rewrite import fuse_methods
+from sknet_ops.fusion.rewrite import fuse_methods, fused_before
 from sknet_ops.fusion.selective import adopt, is_selective_kernel
 from sknet_ops.fusion.sequential import fuse_sequential
 from sknet_ops.fusion.step import FusedRun
@@ -74,10 +76,12 @@ class _Fusion:
             if isinstance(cell, ConvBnAct):
                 self._swap(cell, cell.conv_holder, "a ConvBnAct that was fused already")
             elif isinstance(cell, nn.SequentialCell) and id(cell) not in self.inside:
+                self._swap_before([step for step in cell.cell_list if isinstance(step, FusedRun)])
                 for fused in fuse_sequential(cell, self._leave):
                     self._swap_run(fused, False)
         for _, cell in self.cells:
             if id(cell) not in self.inside:
+                self._swap_before(fused_before(cell))
                 for fused, residual in fuse_methods(cell, self._leave):
                     self._swap_run(fused, residual)
         for _, cell in self.cells:
@@ -106,6 +110,10 @@ class _Fusion:
     def _swap_run(self, fused: FusedRun, residual: bool) -> None:
         parts = ["convolution", "norm"] + ["addition"] * residual + ["ReLU"] * fused.relu
         self._swap(fused, fused.conv_holder, ", ".join(parts))
+
+    def _swap_before(self, runs: Sequence[FusedRun]) -> None:
+        for fused in runs:
+            self._swap(fused, fused.conv_holder, "a run that was fused already")
 
     def _leave(self, cell: nn.Cell, reason: str) -> None:
         # The first reason is the most specific one.

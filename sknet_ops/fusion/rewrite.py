@@ -43,9 +43,14 @@ FUSED_ATTRIBUTE = "sknet_fused"
 _classes: dict[tuple, type[nn.Cell]] = {}
 
 
+def fused_before(cell: nn.Cell) -> tuple[FusedRun, ...]:
+    """The runs that an earlier call has written into the cell's methods."""
+    return cell.__dict__.get(FUSED_ATTRIBUTE, ())
+
+
 def fuse_methods(cell: nn.Cell, on_left: OnLeft) -> list[tuple[FusedRun, bool]]:
     """Rewrites the methods of the cell's class for this cell; returns the runs, and whether each has a residual."""
-    if FUSED_ATTRIBUTE in cell.__dict__ or not _holds_convolutions(cell):
+    if fused_before(cell) or not _holds_convolutions(cell):
         return []
     runs: list[tuple[FusedRun, bool]] = []
     sources: dict[str, str] = {}
@@ -71,7 +76,8 @@ def _holds_convolutions(cell: nn.Cell) -> bool:
     """Has a convolution of its own, or a sequence that is one fused run, and is not one of MindSpore's own cells."""
     if type(cell).__module__.split(".")[0] in ("mindspore", "sknet_ops"):
         return False
-    return any(isinstance(child, nn.Conv2d) or only_run(child) for child in cell.cells())
+    own = [*cell.cells(), *(entry for child in cell.cells() if isinstance(child, nn.CellList) for entry in child)]
+    return any(isinstance(child, nn.Conv2d) or only_run(child) for child in own)
 
 
 def _leave_all(cell: nn.Cell, reason: str, on_left: OnLeft) -> None:
@@ -322,10 +328,9 @@ class _Rewriter:
         if isinstance(node, ast.Attribute):
             owner = self._resolve(node.value)
             return getattr(owner, node.attr, None) if isinstance(owner, (nn.Cell, types.ModuleType)) else None
-        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
-            owner = self._resolve(node.value)
-            index = node.slice.value
-            if isinstance(owner, (nn.CellList, nn.SequentialCell)) and isinstance(index, int):
+        if isinstance(node, ast.Subscript):
+            owner, index = self._resolve(node.value), _literal_index(node.slice)
+            if isinstance(owner, (nn.CellList, nn.SequentialCell)) and index is not None:
                 return owner[index] if -len(owner) <= index < len(owner) else None
         return None
 
@@ -337,6 +342,14 @@ class _Rewriter:
             return len(loads) > 1
         here = [node for node in loads if statement.lineno <= node.lineno <= statement.end_lineno]
         return len(here) > 1 or any(node.lineno > statement.end_lineno for node in loads)
+
+
+def _literal_index(node: ast.expr) -> int | None:
+    try:
+        value = ast.literal_eval(node)
+    except ValueError:
+        return None
+    return value if isinstance(value, int) else None
 
 
 def _names(node: ast.AST) -> set[str]:

@@ -4,12 +4,33 @@
 Each function returns the primitive for one set of attributes, made at the first call and kept: it is called with
 tensors and returns the tuple of all outputs that csrc/bindings/mindspore_<op>.cc lists. Nothing is checked here but in
 C++: use :mod:`sknet_ops.functional` unless the arguments are known to be right.
+
+Where the chosen backend is not in the native library, its module makes the op instead (:func:`backends.primitive`).
 """
 
-from sknet_ops.primitives.conv_bn_act import conv_bn_act
-from sknet_ops.primitives.selective_kernel import selective_kernel
-from sknet_ops.primitives.sk_attention import sk_attention
-from sknet_ops.primitives.sk_conv import sk_conv
-from sknet_ops.primitives.sk_select import sk_select
+from collections.abc import Callable
+from functools import wraps
+
+from sknet_ops import backends
+from sknet_ops.primitives import conv_bn_act as _conv_bn_act
+from sknet_ops.primitives import selective_kernel as _selective_kernel
+from sknet_ops.primitives import sk_attention as _sk_attention
+from sknet_ops.primitives import sk_conv as _sk_conv
+from sknet_ops.primitives import sk_select as _sk_select
 
 __all__ = ["conv_bn_act", "selective_kernel", "sk_attention", "sk_conv", "sk_select"]
+
+
+def _chosen(native: Callable) -> Callable:
+    @wraps(native)
+    def make(**attrs):
+        return backends.primitive(native.__name__, attrs) or native(**attrs)
+
+    return make
+
+
+conv_bn_act = _chosen(_conv_bn_act.conv_bn_act)
+selective_kernel = _chosen(_selective_kernel.selective_kernel)
+sk_attention = _chosen(_sk_attention.sk_attention)
+sk_conv = _chosen(_sk_conv.sk_conv)
+sk_select = _chosen(_sk_select.sk_select)

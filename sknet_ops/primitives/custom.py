@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from mindspore import ops
 
-from sknet_ops import backends, binary
+from sknet_ops import backends
 
 Attribute = bool | int | float | tuple[int, ...]
 
@@ -33,7 +33,7 @@ def make_custom(
         BinaryMissingError: If the native library has not been built.
         BackendUnavailableError: If the chosen backend cannot run here.
     """
-    path = binary.library_path()
+    path = backends.library_path(op)
     if bprop is not None:
         backends.log_choice(op, ", ".join(f"{name}={value}" for name, value in attrs.items()))
     custom = ops.Custom(f"{path}:{op}", func_type="aot", bprop=bprop)

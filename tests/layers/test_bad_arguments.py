@@ -94,6 +94,8 @@ BLOCK = [
      "ConvBnAct: padding (1, 0, 1, 0), expected the same on all sides"),
     (lambda: ConvBnAct(conv(stride=2), nn.BatchNorm2d(8)), ValueError,
      "pad_mode 'same' with stride 2, expected pad_mode 'pad' or 'valid'"),
+    (lambda: ConvBnAct(conv(kernel_size=2), nn.BatchNorm2d(8)), ValueError,
+     "ConvBnAct: pad_mode 'same' with kernel_size 2, which pads one side more"),
     (lambda: ConvBnAct(conv(dtype=ms.float16), nn.BatchNorm2d(8)), ValueError,
      "weight of dtype float16, expected float32"),
     (lambda: ConvBnAct(conv().to_float(ms.float16), nn.BatchNorm2d(8)), ValueError,

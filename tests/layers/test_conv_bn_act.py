@@ -24,6 +24,9 @@ CONVS: dict[str, dict[str, Any]] = {
     "3x3 pad, stride 2": dict(kernel_size=3, stride=2, pad_mode="pad", padding=1),
     "7x7 stem": dict(kernel_size=7, stride=2, pad_mode="pad", padding=3),
     "padding of four equal numbers": dict(kernel_size=3, pad_mode="pad", padding=(2, 2, 2, 2)),
+    "even kernel": dict(kernel_size=4, stride=2, pad_mode="pad", padding=1),
+    "even kernel, valid": dict(kernel_size=2, pad_mode="valid"),
+    "even kernel, same, dilated": dict(kernel_size=2, dilation=2),
     "depthwise": dict(kernel_size=3, group=8, pad_mode="pad", padding=1),
     "settings as pairs": dict(kernel_size=(3, 3), stride=(2, 2), dilation=(1, 1), pad_mode="valid"),
 }

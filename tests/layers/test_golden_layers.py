@@ -57,7 +57,16 @@ def arrays(entry: dict[str, Any], y_shape: tuple[int, ...], seed: int) -> tuple[
 
 
 @pytest.mark.parametrize("golden", LAYERS, indirect=True)
-def test_golden_layer(golden: tuple, mode: str) -> None:
+def test_golden_layer(golden: tuple, pynative_mode: None) -> None:
+    compare(golden)
+
+
+@pytest.mark.parametrize("golden", [name for name in LAYERS if name.endswith("train")], indirect=True)
+def test_golden_layer_in_graph_mode(golden: tuple, graph_mode: None) -> None:
+    compare(golden)
+
+
+def compare(golden: tuple) -> None:
     entry, results = golden
     training = entry["train"]
     net = SelectiveKernel(**entry["kwargs"])

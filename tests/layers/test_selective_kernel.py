@@ -45,6 +45,9 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "norm settings": dict(in_channels=8, norm=functools.partial(nn.BatchNorm2d, eps=1e-3, momentum=0.7)),
     "own norm class": dict(in_channels=8, norm=OwnNorm),
 }
+# Compiling takes seconds each: one of every kind.
+COMPILED = ["skresnet18 stride 2", "paper, grouped", "one branch", "three branches, split", "four branches, grouped, "
+            "stride 2", "no activation"]  # fmt: skip
 
 
 def pair(seed: int = 1, **config: Any) -> tuple[SelectiveKernel, nn.Cell]:
@@ -69,8 +72,18 @@ def test_parameters(config: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_parity(config: dict[str, Any], training: bool, mode: str, rng: np.random.Generator) -> None:
+def test_parity(config: dict[str, Any], training: bool, pynative_mode: None, rng: np.random.Generator) -> None:
     """Same outputs, gradients and running statistics."""
+    compare(config, training, rng)
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
+@pytest.mark.parametrize("config", COMPILED)
+def test_parity_in_graph_mode(config: str, training: bool, graph_mode: None, rng: np.random.Generator) -> None:
+    compare(CONFIGS[config], training, rng)
+
+
+def compare(config: dict[str, Any], training: bool, rng: np.random.Generator) -> None:
     ours, theirs = pair(**config)
     x = rng.standard_normal((4, config["in_channels"], 9, 11))
     cotangent = rng.standard_normal(ours(tensor(x)).shape)

@@ -31,7 +31,7 @@ def test_contents(wheel: Wheel) -> None:
                 for package, folder in (("sknet_ops", ROOT / "sknet_ops"), ("sknet", ROOT / "python" / "sknet"))
                 for path in files_of(folder)}  # fmt: skip
     assert any(name.startswith("sknet/configs/") for name in expected)
-    expected.add("sknet_ops/lib/libsknet_ops.so")
+    expected |= {"sknet_ops/lib/libsknet_ops.so", "sknet/data/imagenet_classes.txt"}
     if HAS_PYTHON_HEADERS:
         expected.add(f"sknet_ops/_native{sysconfig.get_config_var('EXT_SUFFIX')}")
     files = {str(path.relative_to(wheel.unpacked)) for path in wheel.unpacked.rglob("*") if path.is_file()}

@@ -11,34 +11,38 @@ struct Block {
 #endif
 };
 
+inline constexpr int64_t kChain = 144;
+
 // out[i][p] (+)= sum over c, t of w[c][t][i] * x[c * channel + offset[t] + p], i < CO, p < NV vectors.
 template <int CO, int NV>
 static inline void tap_block(const float* x, int64_t channel, int64_t channels, const int64_t* offset, int64_t taps,
                              const float* w, float* out, int64_t out_stride, bool accumulate) {
-  Vec acc[CO][NV];
+  // Sums of many terms are made of partial sums: the rounding of one long chain would grow with its length.
+  const int64_t chunk = taps > 0 ? max_of(1, kChain / taps) : channels;
+  for (int64_t first = 0; first < channels; first += chunk, accumulate = true) {
+    Vec acc[CO][NV] = {};
+    for (int64_t c = first; c < min_of(channels, first + chunk); ++c, x += channel) {
+      for (int64_t t = 0; t < taps; ++t, w += CO) {
+        const float* p = x + offset[t];
+        Vec v[NV];
 #pragma GCC unroll 8
-  for (int i = 0; i < CO; ++i) {
+        for (int j = 0; j < NV; ++j) v[j] = load(p + j * kVec);
 #pragma GCC unroll 8
-    for (int j = 0; j < NV; ++j) acc[i][j] = accumulate ? load(out + i * out_stride + j * kVec) : Vec{};
-  }
-  for (int64_t c = 0; c < channels; ++c, x += channel) {
-    for (int64_t t = 0; t < taps; ++t, w += CO) {
-      const float* p = x + offset[t];
-      Vec v[NV];
+        for (int i = 0; i < CO; ++i) {
+          const Vec b = broadcast(w[i]);
 #pragma GCC unroll 8
-      for (int j = 0; j < NV; ++j) v[j] = load(p + j * kVec);
-#pragma GCC unroll 8
-      for (int i = 0; i < CO; ++i) {
-        const Vec b = broadcast(w[i]);
-#pragma GCC unroll 8
-        for (int j = 0; j < NV; ++j) acc[i][j] += b * v[j];
+          for (int j = 0; j < NV; ++j) acc[i][j] += b * v[j];
+        }
       }
     }
-  }
 #pragma GCC unroll 8
-  for (int i = 0; i < CO; ++i) {
+    for (int i = 0; i < CO; ++i) {
 #pragma GCC unroll 8
-    for (int j = 0; j < NV; ++j) store(out + i * out_stride + j * kVec, acc[i][j]);
+      for (int j = 0; j < NV; ++j) {
+        float* to = out + i * out_stride + j * kVec;
+        store(to, accumulate ? load(to) + acc[i][j] : acc[i][j]);
+      }
+    }
   }
 }
 

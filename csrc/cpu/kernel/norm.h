@@ -111,15 +111,12 @@ static inline void affine_plane(const float* z, const Affine& a, bool act, const
   }
 }
 
-static inline float plane_sum(const float* p, int64_t count) {
-  Vec s[4] = {};
+static inline double plane_sum(const float* p, int64_t count) {
+  Wide s{};
   int64_t i = 0;
-  for (; i + 4 * kVec <= count; i += 4 * kVec) {
-    for (int j = 0; j < 4; ++j) s[j] += load(p + i + j * kVec);
-  }
-  for (; i + kVec <= count; i += kVec) s[0] += load(p + i);
-  float total = sum((s[0] + s[1]) + (s[2] + s[3]));
-  for (; i < count; ++i) total += p[i];
+  for (; i + kVec <= count; i += kVec) add_wide(s, load(p + i));
+  double total = sum_wide(s);
+  for (; i < count; ++i) total += static_cast<double>(p[i]);
   return total;
 }
 

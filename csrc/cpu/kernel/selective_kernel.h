@@ -25,7 +25,7 @@ static void selective_kernel_inference(const SelectiveKernelParams& p, const Sel
         b.set, t.x + n0 * image_in, t.weight, [&](int m, int64_t n, int64_t c) { return u + b.plane(m, n, c) * hw; },
         [&](int m, int64_t n, int64_t c, float* plane, int64_t count, int) {
           affine_plane(plane, affine[m * channels + c], p.conv.norm.relu, nullptr, count, plane);
-          sums[b.plane(m, n, c)] = plane_sum(plane, count);
+          sums[b.plane(m, n, c)] = static_cast<float>(plane_sum(plane, count));
         });
     for (int64_t n = 0; n < now.n; ++n) {
       for (int64_t c = 0; c < channels; ++c) {
@@ -63,18 +63,14 @@ static void select_plane(const PlaneSources& s, bool act, int64_t hw, float* y) 
 }
 
 // Sum over positions of one activated branch.
-static float activated_sum(const float* z, const Affine& a, bool act, int64_t hw) {
-  Vec s[2] = {};
+static double activated_sum(const float* z, const Affine& a, bool act, int64_t hw) {
+  Wide s{};
   int64_t i = 0;
-  for (; i + 2 * kVec <= hw; i += 2 * kVec) {
-    s[0] += branch_value(a, act, load(z + i));
-    s[1] += branch_value(a, act, load(z + i + kVec));
-  }
-  for (; i + kVec <= hw; i += kVec) s[0] += branch_value(a, act, load(z + i));
-  float total = sum(s[0] + s[1]);
+  for (; i + kVec <= hw; i += kVec) add_wide(s, branch_value(a, act, load(z + i)));
+  double total = sum_wide(s);
   for (; i < hw; ++i) {
-    float v = (z[i] - a.mean) * a.scale + a.beta;
-    total += act && v < 0.0f ? 0.0f : v;
+    const float v = (z[i] - a.mean) * a.scale + a.beta;
+    total += static_cast<double>(act && v < 0.0f ? 0.0f : v);
   }
   return total;
 }
@@ -86,7 +82,7 @@ static void pool_raw(const SkConvParams& p, const float* z, const Affine* affine
     double total = 0.0;
     for (int m = 0; m < p.branches; ++m) {
       const float* plane = z + ((n * p.branches + m) * p.c_out + c) * hw;
-      total += static_cast<double>(activated_sum(plane, affine[m * p.c_out + c], p.norm.relu, hw));
+      total += activated_sum(plane, affine[m * p.c_out + c], p.norm.relu, hw);
     }
     pooled[task] = static_cast<float>(total / static_cast<double>(hw));
   });

@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The small dense part: pooled vector -> dense -> batch norm -> ReLU -> dense -> softmax across branches.
 
+// In double: over few images the norm behind it takes differences of nearly equal values.
 static inline float dot(const float* a, const float* b, int64_t n) {
-  Vec s[2] = {};
+  Wide s{};
   int64_t i = 0;
-  for (; i + 2 * kVec <= n; i += 2 * kVec) {
-    s[0] += load(a + i) * load(b + i);
-    s[1] += load(a + i + kVec) * load(b + i + kVec);
-  }
-  for (; i + kVec <= n; i += kVec) s[0] += load(a + i) * load(b + i);
-  float total = sum(s[0] + s[1]);
-  for (; i < n; ++i) total += a[i] * b[i];
-  return total;
+  for (; i + kVec <= n; i += kVec) add_product(s, load(a + i), load(b + i));
+  double total = sum_wide(s);
+  for (; i < n; ++i) total += static_cast<double>(a[i]) * static_cast<double>(b[i]);
+  return static_cast<float>(total);
 }
 
 static inline Affine hidden_affine(const NormParams& norm, const NormTensors<float>& t, const float* mean,
@@ -94,7 +91,7 @@ static void pool_stacked(const SkAttentionParams& p, const float* u, float* pool
     const int64_t n = task / p.c, c = task % p.c;
     double total = 0.0;
     for (int m = 0; m < p.branches; ++m) {
-      total += static_cast<double>(plane_sum(u + ((n * p.branches + m) * p.c + c) * hw, hw));
+      total += plane_sum(u + ((n * p.branches + m) * p.c + c) * hw, hw);
     }
     pooled[task] = static_cast<float>(total / static_cast<double>(hw));
   });
@@ -107,6 +104,24 @@ static void sk_attention(const SkAttentionParams& p, const SkAttentionForward<fl
   float* hidden = t.hidden != nullptr ? t.hidden : small + p.n * p.c_reduced;
   pool_stacked(p, t.u, pooled);
   attention_from_pooled(p, pooled, t.fc_reduce, t.norm, t.fc_select, hidden, t.mean, t.inv_std, small, t.attention);
+}
+
+struct Center {
+  double mean, inv_std;
+};
+
+// The batch statistics once more, unrounded. Of two images, say, xhat is almost 1 and -1, and the gradient is what is
+// left of 1 - xhat^2: rounding them to float, as they were saved, would leave three digits of it.
+static Center hidden_center(const SkAttentionParams& p, const float* hidden, int64_t j) {
+  double mean = 0.0, squares = 0.0;
+  for (int64_t n = 0; n < p.n; ++n) mean += static_cast<double>(hidden[n * p.c_reduced + j]);
+  mean /= static_cast<double>(p.n);
+  for (int64_t n = 0; n < p.n; ++n) {
+    const double d = static_cast<double>(hidden[n * p.c_reduced + j]) - mean;
+    squares += d * d;
+  }
+  const double variance = squares / static_cast<double>(p.n);
+  return {mean, 1.0 / __builtin_sqrt(variance + static_cast<double>(p.norm.eps))};
 }
 
 // dattention (n, branches, c) -> dpooled (n, c) and the gradients of the dense layers.
@@ -156,9 +171,9 @@ static void attention_backward(const SkAttentionParams& p, const float* dattenti
   for (int64_t j = 0; j < r; ++j) {
     const Affine a = hidden_affine(p.norm, norm, mean, inv_std, j);
     double g_sum = 0.0, gx_sum = 0.0;
-    auto xhat = [&](int64_t n) {
-      return (static_cast<double>(hidden[n * r + j]) - static_cast<double>(a.mean)) * static_cast<double>(a.inv_std);
-    };
+    const Center center = p.norm.training ? hidden_center(p, hidden, j)
+                                          : Center{static_cast<double>(a.mean), static_cast<double>(a.inv_std)};
+    auto xhat = [&](int64_t n) { return (static_cast<double>(hidden[n * r + j]) - center.mean) * center.inv_std; };
     for (int64_t n = 0; n < p.n; ++n) {
       const double g = static_cast<double>(dhidden[n * r + j]);
       g_sum += g;

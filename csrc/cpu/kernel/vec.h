@@ -11,6 +11,10 @@ static inline Vec load(const float* p) { return *p; }
 static inline void store(float* p, Vec v) { *p = v; }
 static inline Vec broadcast(float x) { return x; }
 static inline float sum(Vec v) { return v; }
+using Wide = double;
+static inline void add_wide(Wide& to, Vec v) { to += static_cast<double>(v); }
+static inline void add_product(Wide& to, Vec a, Vec b) { to += static_cast<double>(a) * static_cast<double>(b); }
+static inline double sum_wide(const Wide& v) { return v; }
 static inline Vec relu(Vec v) { return v < 0.0f ? 0.0f : v; }
 static inline Vec keep_if_positive(Vec v, Vec mask) { return mask <= 0.0f ? 0.0f : v; }
 #else
@@ -22,6 +26,18 @@ static inline Vec broadcast(float x) { return x - Vec{}; }
 // NaN stays NaN in all of these.
 static inline Vec relu(Vec v) { return v < 0.0f ? Vec{} : v; }
 static inline Vec keep_if_positive(Vec v, Vec mask) { return mask <= 0.0f ? Vec{} : v; }
+
+// Sums in double, where many floats nearly cancel later. By reference: too wide a vector to be an argument.
+typedef double Wide __attribute__((vector_size(SKNET_VEC * 8)));
+static inline void add_wide(Wide& to, Vec v) { to += __builtin_convertvector(v, Wide); }
+static inline void add_product(Wide& to, Vec a, Vec b) {
+  to += __builtin_convertvector(a, Wide) * __builtin_convertvector(b, Wide);
+}
+static inline double sum_wide(const Wide& v) {
+  double total = 0.0;
+  for (int i = 0; i < SKNET_VEC; ++i) total += v[i];
+  return total;
+}
 
 typedef float Vec4 __attribute__((vector_size(16)));
 static inline float sum4(Vec4 v) { return (v[0] + v[2]) + (v[1] + v[3]); }

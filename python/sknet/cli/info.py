@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 
-from sknet.macs import count_layers
+from sknet.macs import activation_memory, count_layers
 from sknet.models.catalog import get_spec, list_models
 
 
@@ -27,6 +27,8 @@ def _describe(name: str, size: int, num_classes: int, in_channels: int) -> None:
     print(f"{name} ({spec.origin}), input {in_channels} x {size} x {size}, {num_classes} classes")
     print(f"parameters  {params:,} trainable")
     print(f"MACs        {macs / 1e9:.3f} G an image")
+    training, inference = (size / 1e6 for size in activation_memory(layers, (in_channels, size, size)))
+    print(f"activations {training:.1f} MB an image kept in training, {inference:.1f} MB at once in inference (float32)")
     if spec.weights_url:
         print(f"weights     {spec.weights_url}")
     print(f"\n{'layer':<24}{'kind':<42}{'output':<18}{'parameters':>12}{'MMACs':>10}")

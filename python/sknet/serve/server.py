@@ -67,6 +67,7 @@ def serve(find: Callable[[], Source], host: str, port: int, limits: Limits) -> N
     )
     server = uvicorn.Server(config)
     address, bound = listener.getsockname()[:2]
+    listener.listen(2048)  # who reads the next line can connect
     print(f"serving {service.source.model} on http://{address}:{bound}", flush=True)
     server.run(sockets=[listener])
     print("stopped", flush=True)

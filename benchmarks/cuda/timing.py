@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Times of one SK unit on the device: ours, PyTorch eager, torch.compile.
+
+Each variant is captured in a CUDA graph, so that none pays for the host; a variant that cannot be captured is timed as
+it is and marked. Inputs rotate among buffers that do not fit in the cache together. Times are medians of device events.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from sk_torch import SAVED, SkUnit, Unit
+
+ROTATED_BYTES = 128 << 20
+REPLAYS = 40
+PASSES = ("inference", "training forward", "training step")
+PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def allow_tf32(on: bool) -> None:
+    torch.backends.cudnn.allow_tf32 = on
+    torch.backends.cuda.matmul.allow_tf32 = on
+
+
+def median_of(calls: list[Callable[[], Any]], seconds: float = 0.1) -> dict[str, float]:
+    """Median, 20th and 80th percentile in microseconds of calls taken in turn."""
+    for call in calls:
+        call()
+    torch.cuda.synchronize()
+    times: list[float] = []
+    budget = seconds * 1e3
+    while len(times) < REPLAYS:
+        events = []
+        for call in calls:
+            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            start.record()
+            call()
+            end.record()
+            events.append((start, end))
+        torch.cuda.synchronize()
+        elapsed = [start.elapsed_time(end) for start, end in events]
+        budget -= sum(elapsed)
+        times += elapsed
+        if budget <= 0 and len(times) >= 10:
+            break
+    ranked = sorted(times)
+    return {"median_us": 1e3 * statistics.median(ranked), "p20_us": 1e3 * ranked[len(ranked) // 5],
+            "p80_us": 1e3 * ranked[len(ranked) * 4 // 5], "runs": len(ranked)}  # fmt: skip
+
+
+def captured(call: Callable[[], Any]) -> tuple[Callable[[], Any], bool]:
+    """The call as a graph replay, and whether that worked."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):  # cuDNN's search and compilation happen here
+            call()
+    torch.cuda.current_stream().wait_stream(stream)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph):
+            kept = call()
+    except RuntimeError:
+        torch.cuda.synchronize()
+        return call, False
+    replay = graph.replay
+    replay_with_outputs = lambda: (replay(), kept)[0]  # noqa: E731  the outputs live as long as the graph
+    return replay_with_outputs, True
+
+
+class Bench:
+    """One unit, batch and precision: parameters shared by all variants."""
+
+    def __init__(self, unit: Unit, batch: int, precision: str) -> None:
+        self.unit, self.batch, self.precision = unit, batch, precision
+        self.dtype = PRECISIONS[precision]
+        torch.manual_seed(0)
+        self.layer = SkUnit(unit).cuda()
+        x_bytes = batch * unit.channels * unit.size**2 * self.dtype.itemsize
+        self.buffers = max(2, min(4, -(-ROTATED_BYTES // x_bytes)))
+        shape = (batch, unit.channels, unit.size, unit.size)
+        out = (batch, unit.channels, unit.out_size, unit.out_size)
+        self.x = [torch.randn(shape, device="cuda", dtype=self.dtype) for _ in range(self.buffers)]
+        self.dy = [torch.randn(out, device="cuda", dtype=self.dtype) for _ in range(self.buffers)]
+
+    def torch_calls(self, which: str, compiled: bool) -> list[Callable[[], Any]]:
+        """PyTorch in channels-last, under autocast for 16 bits with weights cast once."""
+        allow_tf32(self.precision == "tf32")
+        layer = SkUnit(self.unit).cuda()
+        layer.load_state_dict(self.layer.state_dict())
+        layer = layer.to(memory_format=torch.channels_last)
+        if self.dtype != torch.float32:
+            for module in (*layer.convs, layer.fc_reduce, layer.fc_select):
+                module.to(self.dtype)
+            for norm in (*layer.norms, layer.norm):
+                norm.float()  # BatchNorm2d takes 16-bit maps with float32 parameters
+        layer.train(which != "inference")
+        if compiled:
+            torch._dynamo.reset()  # else it gives up after a few layers of one class
+        forward = torch.compile(layer, dynamic=False) if compiled else layer
+        parameters = list(layer.parameters())
+
+        def call(x: torch.Tensor, dy: torch.Tensor) -> Any:
+            if which != "training step":
+                with torch.no_grad():
+                    return forward(x)
+            return torch.autograd.grad(forward(x), [x, *parameters], dy)
+
+        last = torch.channels_last
+        inputs = [x.to(memory_format=last).requires_grad_(which == "training step") for x in self.x]
+        grads = [dy.to(memory_format=last) for dy in self.dy]
+        return [lambda x=x, dy=dy: call(x, dy) for x, dy in zip(inputs, grads, strict=True)]
+
+    def our_calls(self, which: str, library: Any) -> list[Callable[[], Any]]:
+        arguments = self.layer.arguments()
+        tf32 = self.precision == "tf32"
+
+        def call(x: torch.Tensor, dy: torch.Tensor) -> Any:
+            out = library.selective_kernel(x=x, **arguments, training=which != "inference", tf32=tf32)
+            if which != "training step":
+                return out
+            saved = {name: out[name] for name in SAVED}
+            grads = library.selective_kernel_grad(dy=dy, x=x, **arguments, attention=out["attention"], **saved,
+                                                  training=True, tf32=tf32)  # fmt: skip
+            return out, grads
+
+        return [lambda x=x, dy=dy: call(x, dy) for x, dy in zip(self.x, self.dy, strict=True)]
+
+    def measure(self, calls: list[Callable[[], Any]]) -> dict[str, Any]:
+        pairs = [captured(call) for call in calls]
+        return {**median_of([call for call, _ in pairs]), "graph": all(ok for _, ok in pairs)}
+
+    def bytes_moved(self, which: str) -> int:
+        """What our kernels have to read and write of maps at the least: each map once a kernel that needs it."""
+        size = self.dtype.itemsize * self.batch * self.unit.channels
+        x, y = size * self.unit.size**2, size * self.unit.out_size**2
+        forward = {"inference": x + 2 * y + 2 * y + y, "training forward": x + 2 * y + 2 * y + 2 * y + y}
+        backward = (y + 2 * y) + (y + 2 * y + x) + (x + y + 2 * y)  # gates; by input; by weight
+        return forward[which] if which in forward else forward["training forward"] + backward
+
+
+def copy_bandwidth() -> float:
+    """Bytes a second of a large device-to-device copy, read and written bytes counted."""
+    source = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    took = median_of([lambda: target.copy_(source)])["median_us"]
+    return 2 * source.numel() / took * 1e6

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// What one call of an op knows besides its tensors: stream, storage type, device, scratch memory.
+#pragma once
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace sknet_ops::cuda {
+
+enum class Storage : int { kFloat32 = 0, kFloat16 = 1, kBfloat16 = 2 };
+
+inline int64_t storage_bytes(Storage s) { return s == Storage::kFloat32 ? 4 : 2; }
+
+struct Device {
+  int multiprocessors, shared_bytes;  // shared_bytes: the most that a block can ask for
+  int capability;                     // 10 major + minor
+};
+
+// A CUDA call failed; the message has op, file, line, the call and CUDA's reason.
+class CudaError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+struct Launch {
+  std::string kernel;
+  int64_t blocks;
+  int64_t shared_bytes;
+};
+
+struct Context {
+  // What the caller says before the call.
+  void* stream = nullptr;
+  Storage storage = Storage::kFloat32;
+  bool tf32 = false;                // float maps may go through tensor cores, which read 10 bits of mantissa
+  bool plan_only = false;           // stop after planning
+  const Device* pretend = nullptr;  // plan for this device
+  char* scratch = nullptr;          // null: from the pool
+  int64_t scratch_bytes = 0;
+
+  // What the call says.
+  const char* op = "";
+  bool dry = false;  // plan and count, launch nothing, touch no memory
+  Device device{};
+  int64_t scratch_used = 0;
+  std::vector<Launch> launches;
+
+  // Scratch for `count` values, 256-byte aligned. In a dry call the pointer only tells that there is one.
+  template <typename T>
+  T* take(int64_t count) {
+    const int64_t at = scratch_used;
+    scratch_used += (count * static_cast<int64_t>(sizeof(T)) + 255) / 256 * 256;
+    if (dry) return reinterpret_cast<T*>(static_cast<uintptr_t>(256 + at));
+    if (scratch_used > scratch_bytes) {
+      throw std::logic_error(std::string(op) + ": " + std::to_string(scratch_bytes) + " bytes of scratch, needs more");
+    }
+    return reinterpret_cast<T*>(scratch + at);
+  }
+  // Values of the maps' storage type.
+  void* take_map(int64_t count) { return take<char>(count * storage_bytes(storage)); }
+};
+
+// The context of the call that runs on this thread.
+Context& context();
+
+// The device that is current on this thread.
+Device current_device(const char* op);
+
+// Sets memory to zero in stream order.
+void zero(Context& ctx, void* to, int64_t bytes);
+
+// Grows with the calls and belongs to (device, stream); for callers that bring no scratch of their own.
+char* pooled_scratch(Context& ctx, int64_t bytes);
+
+}  // namespace sknet_ops::cuda

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+// Everything of the layer besides the convolutions, forward.
+#pragma once
+
+#include "cuda/kernel/norm.h"
+#include "cuda/kernel/planes.h"
+
+namespace sknet_ops::cuda {
+
+__device__ inline Affine identity() { return {0.0f, 1.0f, 0.0f, 1.0f}; }
+
+// What stands in z: raw values and their normalisation, or activated ones (no gamma).
+__device__ inline Affine plane_affine(const NormArgs& norm, int64_t i, int c) {
+  return norm.gamma != nullptr ? make_affine(norm, i, c) : identity();
+}
+
+struct Statistics {
+  double mean, m2, count;
+};
+
+// Of the values value(i), i < n, by the whole block. `scratch` holds kWarps doubles.
+template <class Value>
+__device__ inline Statistics block_statistics(int64_t n, double* scratch, Value value) {
+  double sum = 0.0, squares = 0.0;
+  for (int64_t i = threadIdx.x; i < n; i += kThreads) sum += static_cast<double>(value(i));
+  const double mean = block_sum(sum, scratch) / static_cast<double>(n);
+  for (int64_t i = threadIdx.x; i < n; i += kThreads) {
+    const double d = static_cast<double>(value(i)) - mean;
+    squares += d * d;
+  }
+  return {mean, block_sum(squares, scratch), static_cast<double>(n)};
+}
+
+__device__ inline Statistics merge_slots(const Moments* slots, int count, double* scratch) {
+  double values = 0.0, sum = 0.0, squares = 0.0;
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) {
+    values += static_cast<double>(slots[i].count);
+    sum += static_cast<double>(slots[i].count) * static_cast<double>(slots[i].mean);
+  }
+  values = block_sum(values, scratch);
+  const double mean = block_sum(sum, scratch) / values;
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) {
+    const double d = static_cast<double>(slots[i].mean) - mean;
+    squares += static_cast<double>(slots[i].m2) + static_cast<double>(slots[i].count) * d * d;
+  }
+  return {mean, block_sum(squares, scratch), values};
+}
+
+// Saves mean and inv_std at `i` and moves the running statistics of channel c; one thread.
+__device__ inline void save_statistics(const Statistics& s, float eps, float momentum, int64_t i, int c, float* mean,
+                                       float* inv_std, float* moving_mean, float* moving_variance) {
+  const double unbiased = s.count > 1.0 ? s.m2 / (s.count - 1.0) : 0.0;
+  const double add = static_cast<double>(momentum), keep = 1.0 - add;
+  mean[i] = static_cast<float>(s.mean);
+  inv_std[i] = static_cast<float>(1.0 / sqrt(s.m2 / s.count + static_cast<double>(eps)));
+  moving_mean[c] = static_cast<float>(keep * static_cast<double>(moving_mean[c]) + add * s.mean);
+  moving_variance[c] = static_cast<float>(keep * static_cast<double>(moving_variance[c]) + add * unbiased);
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads) pool_kernel(SKNET_OPS_ARGS PoolArgs a) {
+  __shared__ double scratch[kWarps];
+  const int c = static_cast<int>(blockIdx.x % a.c), chunk = static_cast<int>(blockIdx.x / a.c);
+  const int lane = static_cast<int>(threadIdx.x % kWarp), warp = static_cast<int>(threadIdx.x / kWarp);
+  Affine affine[kMaxBranches];
+#pragma unroll
+  for (int m = 0; m < kMaxBranches; ++m) {
+    if (m >= a.branches) continue;
+    const int64_t i = static_cast<int64_t>(m) * a.c + c;
+    if (a.moments != nullptr) {
+      const Statistics s = merge_slots(a.moments + i * a.slots, a.slots, scratch);
+      if (chunk == 0 && threadIdx.x == 0) {
+        save_statistics(s, a.norm[m].eps, a.momentum, i, c, a.mean, a.inv_std, a.moving_mean[m], a.moving_variance[m]);
+      }
+      const float inv_std = static_cast<float>(1.0 / sqrt(s.m2 / s.count + static_cast<double>(a.norm[m].eps)));
+      affine[m] = {static_cast<float>(s.mean), a.norm[m].gamma[c] * inv_std, a.norm[m].beta[c], inv_std};
+    } else {
+      affine[m] = plane_affine(a.norm[m], i, c);
+    }
+  }
+  const bool aligned = aligned_planes<T>(a.hw, a.z, a.u, nullptr);
+  for (int64_t n = static_cast<int64_t>(chunk) * kWarps + warp; n < a.n;
+       n += static_cast<int64_t>(a.image_chunks) * kWarps) {
+    float total = 0.0f;
+#pragma unroll
+    for (int m = 0; m < kMaxBranches; ++m) {
+      if (m >= a.branches) continue;
+      const int64_t at = ((n * a.branches + m) * a.c + c) * a.hw;
+      const T* z = static_cast<const T*>(a.z) + at;
+      for_each_position<T>(a.hw, aligned, lane, [&](auto width, int i) {
+        auto p = load_pack<T, width>(z + i);
+#pragma unroll
+        for (int k = 0; k < width; ++k) {
+          p.v[k] = activate(apply(affine[m], p.v[k]), a.relu);
+          total += p.v[k];
+        }
+        if (a.u != nullptr) store_pack<T, width>(p, static_cast<T*>(a.u) + at + i);
+      });
+    }
+    if (a.pooled != nullptr) {
+      total = warp_sum(total);
+      if (lane == 0) a.pooled[n * a.c + c] = total / static_cast<float>(a.hw);
+    }
+  }
+}
+
+static __global__ void __launch_bounds__(kThreads) hidden_kernel(SKNET_OPS_ARGS HiddenArgs a) {
+  __shared__ double scratch[kWarps];
+  const int j = static_cast<int>(blockIdx.x % a.d), chunk = static_cast<int>(blockIdx.x / a.d);
+  const int lane = static_cast<int>(threadIdx.x % kWarp), warp = static_cast<int>(threadIdx.x / kWarp);
+  const bool training = a.mean != nullptr;
+  const Affine moving = training ? identity() : make_affine(a.norm, j, j);
+  const float* row = a.fc_reduce + static_cast<int64_t>(j) * a.c;
+  for (int64_t n = static_cast<int64_t>(chunk) * kWarps + warp; n < a.n;
+       n += static_cast<int64_t>(a.image_chunks) * kWarps) {
+    const float* pooled = a.pooled + n * a.splits * a.c;
+    float sum = 0.0f;
+    for (int c = lane; c < a.c; c += kWarp) {
+      float value = pooled[c];
+      for (int s = 1; s < a.splits; ++s) value += pooled[s * a.c + c];
+      sum += value * a.pooled_scale * row[c];
+    }
+    sum = warp_sum(sum);
+    if (lane == 0) {
+      if (a.hidden != nullptr) a.hidden[n * a.d + j] = sum;
+      if (!training) a.activated[n * a.d + j] = activate(apply(moving, sum), true);
+    }
+  }
+  if (!training) return;
+  __syncthreads();  // this block has written all of its column
+  const Statistics s = block_statistics(a.n, scratch, [&](int64_t n) { return a.hidden[n * a.d + j]; });
+  if (threadIdx.x == 0) {
+    save_statistics(s, a.norm.eps, a.momentum, j, j, a.mean, a.inv_std, a.moving_mean, a.moving_variance);
+  }
+  const float inv_std = static_cast<float>(1.0 / sqrt(s.m2 / s.count + static_cast<double>(a.norm.eps)));
+  const Affine batch{static_cast<float>(s.mean), a.norm.gamma[j] * inv_std, a.norm.beta[j], inv_std};
+  for (int64_t n = threadIdx.x; n < a.n; n += kThreads) {
+    a.activated[n * a.d + j] = activate(apply(batch, a.hidden[n * a.d + j]), true);
+  }
+}
+
+// Softmax over the branches of one image and channel, in place; shifted by the largest so that exp stays finite.
+__device__ inline void softmax(float (&v)[kMaxBranches], int branches) {
+  float most = v[0], total = 0.0f;
+#pragma unroll
+  for (int m = 1; m < kMaxBranches; ++m) {
+    if (m < branches) most = v[m] > most ? v[m] : most;
+  }
+#pragma unroll
+  for (int m = 0; m < kMaxBranches; ++m) {
+    if (m < branches) total += v[m] = expf(v[m] - most);
+  }
+#pragma unroll
+  for (int m = 0; m < kMaxBranches; ++m) v[m] /= total;
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads) select_kernel(SKNET_OPS_ARGS SelectArgs a) {
+  const int64_t plane = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp;
+  if (plane >= a.n * a.c) return;  // the whole warp
+  const int64_t n = plane / a.c;
+  const int c = static_cast<int>(plane % a.c), lane = static_cast<int>(threadIdx.x % kWarp);
+  float attention[kMaxBranches] = {};
+  if (a.activated != nullptr) {
+#pragma unroll
+    for (int m = 0; m < kMaxBranches; ++m) {
+      if (m >= a.branches) continue;
+      const float* row = a.fc_select + (static_cast<int64_t>(m) * a.c + c) * a.d;
+      float sum = 0.0f;
+      for (int j = lane; j < a.d; j += kWarp) sum += a.activated[n * a.d + j] * row[j];
+      attention[m] = warp_sum(sum);
+    }
+    softmax(attention, a.branches);
+  }
+#pragma unroll
+  for (int m = 0; m < kMaxBranches; ++m) {
+    if (m >= a.branches) continue;
+    float* at = a.attention + (n * a.branches + m) * a.c + c;
+    if (a.activated == nullptr) {
+      attention[m] = *at;
+    } else if (lane == 0) {
+      *at = attention[m];
+    }
+  }
+  if (a.y == nullptr) return;
+
+  Affine affine[kMaxBranches];
+#pragma unroll
+  for (int m = 0; m < kMaxBranches; ++m) {
+    if (m < a.branches) affine[m] = plane_affine(a.norm[m], static_cast<int64_t>(m) * a.c + c, c);
+  }
+  const T* z = static_cast<const T*>(a.z) + (n * a.branches * a.c + c) * a.hw;
+  const int64_t branch = static_cast<int64_t>(a.c) * a.hw;
+  T* y = static_cast<T*>(a.y) + plane * a.hw;
+  for_each_position<T>(a.hw, aligned_planes<T>(a.hw, a.z, a.y, nullptr), lane, [&](auto width, int i) {
+    Pack<T, width> sum{};
+#pragma unroll
+    for (int m = 0; m < kMaxBranches; ++m) {
+      if (m >= a.branches) continue;
+      const auto p = load_pack<T, width>(z + m * branch + i);
+#pragma unroll
+      for (int k = 0; k < width; ++k) sum.v[k] += attention[m] * activate(apply(affine[m], p.v[k]), a.relu);
+    }
+    store_pack<T, width>(sum, y + i);
+  });
+}
+
+}  // namespace sknet_ops::cuda

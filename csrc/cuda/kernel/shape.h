@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+// Numbers that planner and kernels have to agree on.
+#pragma once
+
+namespace sknet_ops::cuda {
+
+inline constexpr int kSimt8Positions = 2, kSimt4Positions = 4, kDirectPositions = 2;  // a thread
+inline constexpr int kTensorRows = 4, kTensorColumns = 2;  // matrices of 16 positions, of 8 channels, a warp
+inline constexpr int kTensorOut = 8 * kTensorColumns, kTensorPixels = 16 * kTensorRows;
+inline constexpr int kTensorPositionPad = 2, kTensorWeightPad = 4;  // words that keep the banks apart
+inline constexpr int kTensorJobPad = 4;                             // weight gradient: rows of 16 bytes, banks apart
+
+}  // namespace sknet_ops::cuda

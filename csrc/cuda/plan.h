@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+// Host side: how a convolution is cut into blocks. Plain C++, no CUDA: tested without a GPU.
+#pragma once
+
+#include "cuda/args.h"
+#include "cuda/context.h"
+
+namespace sknet_ops::cuda {
+
+enum class Kind : int { kTensor, kSimt8, kSimt4, kDirect };
+
+struct Plan {
+  Kind kind;
+  int64_t blocks, shared_bytes;
+};
+
+// Fills args.t. Everything else in args but the pointers is set. Throws std::invalid_argument on maps that the kernels'
+// 32-bit positions cannot number.
+Plan plan_conv(const Context& ctx, ConvArgs& args, bool grad);
+Plan plan_wgrad(const Context& ctx, WgradArgs& args);
+
+}  // namespace sknet_ops::cuda

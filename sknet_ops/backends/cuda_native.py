@@ -1,0 +1,368 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CUDA ops on device memory, without MindSpore: tensors of PyTorch, CuPy, or whatever speaks DLPack.
+
+    from sknet_ops.backends import cuda_native
+    ops = cuda_native.Library("sknet_ops/lib/libsknet_ops_cuda.so")
+    out = ops.sk_conv(x=x, weight=[w0, w1], gamma=[...], ..., stride=1, groups=32, dilation=[1, 2], padding=[1, 2])
+
+This file needs nothing but the standard library, so that it can be loaded alone. Arguments and results bear the names
+of ``sknet_ops._native``: lists for one a branch, a dict of outputs; `training` adds what the gradient op takes. Maps
+(x, u, z, y and their gradients) are float32, float16 or bfloat16, all of one type; everything else is float32. Shapes
+are checked in C++ before anything is launched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MAPS = frozenset({"x", "u", "z", "y", "dx", "du", "dy"})
+STORAGE = {"float32": 0, "float16": 1, "bfloat16": 2}
+_MAX_RANK = 8
+_MAX_OUTPUTS = 32
+
+_BRANCH = ("weight", "gamma", "beta", "moving_mean", "moving_variance")
+_ATTENTION = ("fc_reduce", "gamma", "beta", "moving_mean", "moving_variance", "fc_select")
+_UNIT = ("fc_reduce", "attn_gamma", "attn_beta", "attn_moving_mean", "attn_moving_variance", "fc_select")
+_CONV_SAVED = ("z", "mean", "inv_std")
+_ATTENTION_SAVED = ("pooled", "hidden", "mean", "inv_std")
+_UNIT_SAVED = (*_CONV_SAVED, "pooled", "hidden", "attn_mean", "attn_inv_std")
+_CONV_DEFAULTS = {"stride": 1, "groups": 1, "split_input": False, "relu": True}
+_NORM_DEFAULTS = {"training": False, "eps": 1e-5, "momentum": 0.1}
+
+
+@dataclass(frozen=True)
+class _Op:
+    """Order of the tensors, as csrc/bindings/mindspore_<op>.cc has it. Names in `branch` are lists."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    saved: tuple[str, ...] = ()  # outputs (forward) or inputs (gradient) in training only
+    attrs: tuple[str, ...] = ()
+    defaults: tuple[tuple[str, Any], ...] = ()
+    branch: frozenset[str] = frozenset()
+
+
+def _op(inputs: Sequence[str], outputs: Sequence[str], saved: Sequence[str] = (), attrs: Sequence[str] = (),
+        defaults: dict[str, Any] | None = None, branch: Sequence[str] = ()) -> _Op:  # fmt: skip
+    return _Op(tuple(inputs), tuple(outputs), tuple(saved), tuple(attrs), tuple((defaults or {}).items()),
+               frozenset(branch))  # fmt: skip
+
+
+_LISTS = (*_BRANCH, "dweight", "dgamma", "dbeta")
+_CONV = {**_NORM_DEFAULTS, **_CONV_DEFAULTS}
+_BOTH = {**_CONV, "attn_eps": 1e-5, "attn_momentum": 0.1}
+_SIZES = ("padding", "dilation")
+OPS = {
+    "sk_conv": _op(("x", *_BRANCH), ("u",), _CONV_SAVED, _SIZES, _CONV, _LISTS),
+    "sk_conv_grad": _op(("du", "x", *_BRANCH), ("dx", "dweight", "dgamma", "dbeta"), _CONV_SAVED, _SIZES, _CONV,
+                        _LISTS),
+    "sk_attention": _op(("u", *_ATTENTION), ("attention",), _ATTENTION_SAVED, (), _NORM_DEFAULTS),
+    "sk_attention_grad": _op(("dattention", "u", *_ATTENTION, "attention"),
+                             ("du", "dfc_reduce", "dgamma", "dbeta", "dfc_select"), _ATTENTION_SAVED, (),
+                             _NORM_DEFAULTS),
+    "sk_select": _op(("u", "attention"), ("y",)),
+    "sk_select_grad": _op(("dy", "u", "attention"), ("du", "dattention")),
+    "selective_kernel": _op(("x", *_BRANCH, *_UNIT), ("y", "attention"), _UNIT_SAVED, _SIZES, _BOTH, _LISTS),
+    "selective_kernel_grad": _op(
+        ("dy", "x", *_BRANCH, *_UNIT, "attention"),
+        ("dx", "dweight", "dgamma", "dbeta", "dfc_reduce", "dattn_gamma", "dattn_beta", "dfc_select"), _UNIT_SAVED,
+        _SIZES, _BOTH, _LISTS),
+}  # fmt: skip
+
+
+class CudaError(RuntimeError):
+    """A CUDA call failed; the message names op, file, line and CUDA's reason."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """What a call needs of a tensor. `owner` keeps it alive."""
+
+    pointer: int
+    shape: tuple[int, ...]
+    dtype: str
+    owner: Any
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a call would do: ``(kernel, blocks, bytes of shared memory)`` in order, and its bytes of scratch."""
+
+    launches: tuple[tuple[str, int, int], ...]
+    scratch_bytes: int
+
+
+class _DLTensor(ctypes.Structure):
+    _fields_ = (
+        ("data", ctypes.c_void_p), ("device_type", ctypes.c_int32), ("device_id", ctypes.c_int32),
+        ("ndim", ctypes.c_int32), ("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16),
+        ("shape", ctypes.POINTER(ctypes.c_int64)), ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+    )  # fmt: skip
+
+
+_DLPACK_TYPES = {(2, 32): "float32", (2, 16): "float16", (4, 16): "bfloat16", (2, 64): "float64"}
+
+
+def _from_dlpack(name: str, value: Any) -> Tensor:
+    capsule = value.__dlpack__()
+    get = ctypes.pythonapi.PyCapsule_GetPointer
+    get.restype, get.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+    # An unconsumed capsule frees itself; the value that it came from stays with us.
+    tensor = _DLTensor.from_address(get(capsule, b"dltensor"))
+    shape = tuple(tensor.shape[i] for i in range(tensor.ndim))
+    dtype = _DLPACK_TYPES.get((tensor.code, tensor.bits), f"type {tensor.code} of {tensor.bits} bits")
+    if tensor.strides:
+        expected = 1
+        for size, stride in reversed(list(zip(shape, tensor.strides[: tensor.ndim], strict=True))):
+            if size != 1 and stride != expected and 0 not in shape:
+                raise ValueError(f"{name}: got a strided tensor, expected a contiguous one in NCHW order")
+            expected *= size
+    return Tensor((tensor.data or 0) + tensor.byte_offset, shape, dtype, (value, capsule))
+
+
+def _as_tensor(name: str, value: Any) -> Tensor:
+    if isinstance(value, Tensor):
+        return value
+    if type(value).__module__.partition(".")[0] == "torch":
+        if not value.is_contiguous():
+            raise ValueError(f"{name}: got a strided tensor, expected a contiguous one in NCHW order")
+        return Tensor(value.data_ptr(), tuple(value.shape), str(value.dtype).removeprefix("torch."), value)
+    if hasattr(value, "__dlpack__"):
+        return _from_dlpack(name, value)
+    raise TypeError(f"{name}: got {type(value).__name__}, expected a device tensor that speaks DLPack")
+
+
+def _allocator(example: Any) -> Callable[[tuple[int, ...], str], Any]:
+    """Makes uninitialised tensors of the framework, and on the device, of `example`."""
+    framework = type(example).__module__.partition(".")[0]
+    if framework == "torch":
+        torch = sys.modules[framework]
+        return lambda shape, dtype: torch.empty(shape, dtype=getattr(torch, dtype), device=example.device)
+    if framework == "cupy":
+        cupy = sys.modules[framework]
+        return lambda shape, dtype: cupy.empty(shape, dtype)
+    raise TypeError(f"got tensors of {framework}: pass empty=, a function of shape and dtype")
+
+
+def _on_device(example: Any) -> Any:
+    """Makes the tensor's device the current one for a while."""
+    if type(example).__module__.partition(".")[0] == "torch" and example.is_cuda:
+        return sys.modules["torch"].cuda.device(example.device)
+    return contextlib.nullcontext()
+
+
+def _current_stream(example: Any) -> int:
+    framework = type(example).__module__.partition(".")[0]
+    if framework == "torch" and example.is_cuda:
+        torch = sys.modules[framework]
+        return torch.cuda.current_stream(example.device).cuda_stream
+    if framework == "cupy":
+        cupy = sys.modules[framework]
+        return cupy.cuda.get_current_stream().ptr
+    return 0
+
+
+class Library:
+    """libsknet_ops_cuda.so. Every op is a method that takes keyword arguments and returns a dict.
+
+    Args:
+        path: The library.
+        empty: Makes an uninitialised tensor from shape and dtype name. Default: that of the inputs' framework.
+
+    Beside the op's own arguments each method takes ``tf32=True`` (float32 maps may go through tensor cores, which read
+    10 bits of mantissa) and ``stream`` (a pointer; default: the framework's current stream. Outputs and scratch are
+    allocated on the current one, so with another the caller has to order the two).
+    """
+
+    def __init__(self, path: str | Path, empty: Callable[[tuple[int, ...], str], Any] | None = None) -> None:
+        self._library = library = ctypes.CDLL(str(path))
+        self._empty = empty
+        library.sknet_ops_cuda_error.restype = ctypes.c_char_p
+        library.sknet_ops_cuda_attributes.restype = ctypes.c_void_p
+
+    def __getattr__(self, name: str) -> Callable[..., dict[str, Any]]:
+        if name not in OPS:
+            raise AttributeError(f"no op {name}: there are {', '.join(OPS)}")
+        return lambda **arguments: self._run(name, arguments)
+
+    def device(self) -> tuple[int, int, int]:
+        """(10 major + minor of the compute capability, multiprocessors, shared memory of a block) of the current one.
+
+        Raises:
+            CudaError: If there is none.
+        """
+        values = [ctypes.c_int() for _ in range(3)]
+        self._check(self._library.sknet_ops_cuda_device(*map(ctypes.byref, values)))
+        return tuple(value.value for value in values)
+
+    def plan(self, op: str, *, capability: int = 90, multiprocessors: int = 132, shared_bytes: int = 227 << 10,
+             tf32: bool = False, **arguments: Any) -> Plan:  # fmt: skip
+        """What the op would launch on such a device. Tensors may be given as ``(shape, dtype name)``."""
+        call = _Call(self, op, arguments, abstract=True)
+        self._settings(0, call.storage, tf32, 0, 0)
+        with _Attributes(self, call.attrs) as attributes:
+            call.infer(attributes)
+            scratch, lines = ctypes.c_int64(), ctypes.c_char_p()
+            self._check(self._library.sknet_ops_cuda_plan(
+                op.encode(), attributes, *call.buffers(call.placeholders()), capability, multiprocessors, shared_bytes,
+                ctypes.byref(scratch), ctypes.byref(lines)))  # fmt: skip
+        launches = (line.split() for line in lines.value.decode().splitlines())
+        return Plan(tuple((name, int(blocks), int(shared)) for name, blocks, shared in launches), scratch.value)
+
+    def _run(self, op: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        tf32, stream = arguments.pop("tf32", False), arguments.pop("stream", None)
+        call = _Call(self, op, arguments)
+        example = call.example
+        empty = self._empty or _allocator(example)
+        stream = _current_stream(example) if stream is None else stream
+        with _on_device(example), _Attributes(self, call.attrs) as attributes:
+            call.infer(attributes)
+            outputs = [empty(shape, dtype) for shape, dtype in call.output_specs]
+            tensors = [_as_tensor(name, value) for name, value in zip(call.output_names, outputs, strict=True)]
+            buffers = call.buffers(tensors)
+            # Scratch from the framework's own allocator, which knows streams and graph capture.
+            self._settings(stream, call.storage, tf32, 0, 0)
+            scratch, lines = ctypes.c_int64(), ctypes.c_char_p()
+            self._check(self._library.sknet_ops_cuda_plan(op.encode(), attributes, *buffers, *self.device(),
+                                                          ctypes.byref(scratch), ctypes.byref(lines)))  # fmt: skip
+            words = empty((scratch.value // 4 + 64,), "float32")
+            memory = _as_tensor("scratch", words)
+            aligned = (memory.pointer + 255) // 256 * 256
+            self._settings(stream, call.storage, tf32, aligned, scratch.value)
+            try:
+                self._check(self._library.sknet_ops_cuda_call(op.encode(), attributes, *buffers))
+            finally:
+                self._settings(0, 0, False, 0, 0)
+        return call.named(outputs)
+
+    def _settings(self, stream: int, storage: int, tf32: bool, scratch: int, scratch_bytes: int) -> None:
+        arguments = (ctypes.c_void_p(stream), storage, int(tf32), ctypes.c_void_p(scratch))
+        self._check(self._library.sknet_ops_cuda_settings(*arguments, ctypes.c_int64(scratch_bytes)))
+
+    def _check(self, status: int) -> None:
+        if status != 0:
+            text = self._library.sknet_ops_cuda_error().decode()
+            raise ValueError(text) if status == 1 else CudaError(text)
+
+
+class _Attributes:
+    """The attributes of one call on the C side."""
+
+    def __init__(self, library: Library, values: dict[str, Any]) -> None:
+        self._owner, self._library, self._values = library, library._library, values
+
+    def __enter__(self) -> ctypes.c_void_p:
+        self._pointer = ctypes.c_void_p(self._library.sknet_ops_cuda_attributes())
+        for name, value in self._values.items():
+            numbers = list(value) if isinstance(value, (list, tuple)) else [value]
+            array = (ctypes.c_double * len(numbers))(*map(float, numbers))
+            self._owner._check(self._library.sknet_ops_cuda_set(self._pointer, name.encode(), array, len(numbers)))
+        return self._pointer
+
+    def __exit__(self, *_: object) -> None:
+        self._library.sknet_ops_cuda_free_attributes(self._pointer)
+
+
+class _Call:
+    """Arguments of one call in the order that C expects."""
+
+    def __init__(self, library: Library, op: str, arguments: dict[str, Any], abstract: bool = False) -> None:
+        self._library, self._op, self._spec = library, op, OPS[op]
+        spec = self._spec
+        arguments = {name: value for name, value in arguments.items() if value is not None}
+        self.attrs = {name: arguments.pop(name, default) for name, default in spec.defaults}
+        for name in spec.attrs:
+            if name not in arguments:
+                raise TypeError(f"{op}: missing argument {name}")
+            self.attrs[name] = arguments.pop(name)
+        training = bool(self.attrs.get("training", False))
+        wanted = spec.inputs + (spec.saved if training and op.endswith("_grad") else ())
+        self._names, self._values = [], []
+        for name in wanted:
+            if name not in arguments:
+                raise TypeError(f"{op}: missing argument {name}")
+            value = arguments.pop(name)
+            many = name in spec.branch and (name in _BRANCH) and "x" in spec.inputs
+            for index, item in enumerate(value if many else [value]):
+                self._names.append(f"{name}[{index}]" if many else name)
+                self._values.append(item)
+        for name in spec.saved:
+            arguments.pop(name, None)  # the gradient may be given what inference does not have
+        if arguments:
+            raise TypeError(f"{op}: unexpected arguments {sorted(arguments)}")
+        self._branches = sum(name.startswith("weight[") for name in self._names)
+        self._outputs = spec.outputs + (spec.saved if training and not op.endswith("_grad") else ())
+        self.example = self._values[0]
+        if abstract:
+            self._inputs = [self._abstract(name, value) for name, value in zip(self._names, self._values, strict=True)]
+        else:
+            self._inputs = [_as_tensor(f"{op}: {n}", v) for n, v in zip(self._names, self._values, strict=True)]
+        self._check_types()
+
+    @staticmethod
+    def _abstract(name: str, value: Any) -> Tensor:
+        shape, dtype = value if isinstance(value, tuple) else (tuple(value.shape), "float32")
+        return Tensor(256, tuple(shape), dtype, None)
+
+    def _check_types(self) -> None:
+        maps = {t.dtype for n, t in zip(self._names, self._inputs, strict=True) if n in MAPS}
+        if len(maps) != 1 or not maps <= STORAGE.keys():
+            raise TypeError(f"{self._op}: maps: got {', '.join(sorted(maps))}, expected one of {', '.join(STORAGE)}")
+        self.storage = STORAGE[(dtype := maps.pop())]
+        self._map_dtype = dtype
+        for name, tensor in zip(self._names, self._inputs, strict=True):
+            if name not in MAPS and tensor.dtype != "float32":
+                raise TypeError(f"{self._op}: {name}: got {tensor.dtype}, expected float32")
+
+    def infer(self, attributes: ctypes.c_void_p) -> None:
+        count = ctypes.c_int()
+        ranks, dims = (ctypes.c_int * _MAX_OUTPUTS)(), (ctypes.c_int64 * (_MAX_OUTPUTS * _MAX_RANK))()
+        status = self._library._library.sknet_ops_cuda_infer(
+            self._op.encode(), attributes, *self._shape_arrays(self._inputs), _MAX_OUTPUTS, ctypes.byref(count), ranks,
+            dims)  # fmt: skip
+        self._library._check(status)
+        self.output_names = []
+        for name in self._outputs:
+            many = name in self._spec.branch and self._branches
+            self.output_names += [f"{name}[{m}]" for m in range(self._branches)] if many else [name]
+        shapes = [tuple(dims[i * _MAX_RANK : i * _MAX_RANK + ranks[i]]) for i in range(count.value)]
+        self.output_specs = [
+            (shape, self._map_dtype if name in MAPS else "float32")
+            for name, shape in zip(self.output_names, shapes, strict=True)
+        ]
+
+    def placeholders(self) -> list[Tensor]:
+        return [Tensor(256, shape, dtype, None) for shape, dtype in self.output_specs]
+
+    @staticmethod
+    def _shape_arrays(tensors: list[Tensor]) -> tuple[Any, Any]:
+        ranks = (ctypes.c_int * len(tensors))(*(len(t.shape) for t in tensors))
+        rows = [(ctypes.c_int64 * max(len(t.shape), 1))(*t.shape) for t in tensors]
+        pointers = (ctypes.POINTER(ctypes.c_int64) * len(tensors))(
+            *(ctypes.cast(row, ctypes.POINTER(ctypes.c_int64)) for row in rows)
+        )
+        pointers.rows = rows  # kept alive with the array
+        return ranks, pointers
+
+    def buffers(self, outputs: list[Tensor]) -> tuple[Any, ...]:
+        tensors = [*self._inputs, *outputs]
+        pointers = (ctypes.c_void_p * len(tensors))(*(t.pointer for t in tensors))
+        return (len(tensors), pointers, *self._shape_arrays(tensors))
+
+    def named(self, outputs: list[Any]) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for name, value in zip(self.output_names, outputs, strict=True):
+            base = re.sub(r"\[\d+\]$", "", name)
+            if base == name:
+                result[name] = value
+            else:
+                result.setdefault(base, []).append(value)
+        return result

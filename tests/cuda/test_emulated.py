@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernels' text, run by the emulator on the CPU, against the float64 reference. No statement about a GPU."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.cases import (
+    ALL,
+    OPS,
+    SELECTIVE_KERNEL,
+    SK_CONV,
+    Example,
+    SkConvCase,
+    Tensors,
+    assert_close,
+    both_passes,
+    cast,
+    flat,
+    gradient_arguments,
+    make_example,
+    mode,
+    modes,
+)
+from tests.cuda.emulated import Emulated, from_storage, to_storage
+
+OUTPUT = 3e-5
+GRADIENT = 5e-4
+CASES = [case for case in ALL if case.op != "conv_bn_act"]  # plain convolutions are cuDNN's
+
+# Where tensor cores are asked for: 16 and 32 channels a group, both directions, tiles that end in the map.
+TENSOR = [
+    SkConvCase("16 channels a group", 2, 32, (9, 11), 32, groups=2),
+    SkConvCase("16 channels a group strided", 2, 32, (9, 8), 32, groups=2, stride=2),
+    SkConvCase("32 channels a group", 2, 64, (7, 7), 64, groups=2),
+    SkConvCase("32 channels a group into 16", 1, 64, (5, 7), 32, groups=2),
+    SkConvCase("three split branches", 1, 96, (7, 5), 32, (3, 3, 1), (1, 2, 1), groups=1, split_input=True),
+    SkConvCase("a unit", 3, 32, (7, 7), 32, groups=2, op="selective_kernel"),
+]
+SIXTEEN_BITS = [
+    *TENSOR,
+    SkConvCase("4 channels a group", 2, 16, (9, 16), 16, groups=4),
+    SkConvCase("direct", 1, 6, (7, 5), 6, groups=2),
+    SkConvCase("a unit of 4 channels a group", 3, 16, (8, 8), 16, groups=4, op="selective_kernel"),
+]
+
+
+@pytest.mark.parametrize("case, training", modes(CASES))
+def test_against_reference(case: Any, training: bool, device: str, emulated: Emulated, native: ModuleType) -> None:
+    example = make_example(case, native, training)
+    outputs, gradients = both_passes(emulated, example, training, np.float32)
+    expected, expected_gradients = both_passes(native, example, training, np.float64, backend="reference")
+    assert_close(outputs, expected, OUTPUT)
+    assert_close(gradients, expected_gradients, GRADIENT, floor=1e-2)
+
+
+def rounded_example(example: Example, storage: str) -> Example:
+    """With maps that the storage type holds exactly."""
+    x = from_storage(to_storage(example.tensors["x"].astype(np.float32), storage), storage)
+    dy = from_storage(to_storage(example.cotangent.astype(np.float32), storage), storage)
+    return Example(example.case, {**example.tensors, "x": x.astype(np.float64)}, dy.astype(np.float64))
+
+
+def compare(
+    module: Emulated, example: Example, training: bool, native: ModuleType, tolerance: float, gradient: float
+) -> None:
+    """Forward from the same inputs; gradients from the same saved tensors, so that both see the same open ReLUs."""
+    op: Any = OPS[example.case.op]
+    attrs: Tensors = {**example.case.attrs(), **mode(op, training)}
+    forward = getattr(module, op.name)(**cast(example.tensors, np.float32), **attrs)
+    expected = getattr(native, op.name)(**cast(example.tensors, np.float64), **attrs, backend="reference")
+    assert_close(flat(forward), flat(expected), tolerance)
+    arguments = gradient_arguments(op, example.tensors, forward, example.cotangent, training)
+    got = getattr(module, op.name + "_grad")(**cast(arguments, np.float32), **attrs)
+    exact = getattr(native, op.name + "_grad")(**cast(arguments, np.float64), **attrs, backend="reference")
+    assert_close(flat(got), flat(exact), gradient, floor=1e-2)
+
+
+# Unit of the last place, relative to the largest value: 2^-11 and 2^-8; a few of them add up.
+@pytest.mark.parametrize("storage, tolerance", [("float16", 2e-3), ("bfloat16", 1.6e-2)])
+@pytest.mark.parametrize("case", SIXTEEN_BITS, ids=str)
+def test_sixteen_bits(case: SkConvCase, storage: str, tolerance: float, native: ModuleType) -> None:
+    example = rounded_example(make_example(case, native, True), storage)
+    compare(Emulated(storage), example, True, native, tolerance, tolerance)
+    # In inference z is computed anew, rounded: without ReLU no rounding can close one.
+    linear = SkConvCase(**{**case.__dict__, "relu": False})
+    example = rounded_example(make_example(linear, native, False), storage)
+    compare(Emulated(storage), example, False, native, tolerance, 2 * tolerance)
+
+
+@pytest.mark.parametrize("case", TENSOR, ids=str)
+def test_tf32(case: SkConvCase, native: ModuleType) -> None:
+    linear = SkConvCase(**{**case.__dict__, "relu": False})
+    example = make_example(linear, native, False)
+    compare(Emulated(tf32=True), make_example(case, native, True), True, native, 2e-3, 2e-3)
+    compare(Emulated(tf32=True), example, False, native, 2e-3, 4e-3)
+
+
+@pytest.mark.parametrize("case", [SK_CONV[1], SELECTIVE_KERNEL[2], SELECTIVE_KERNEL[10]], ids=str)
+@pytest.mark.parametrize("storage", ["float32", "float16"])
+def test_order_of_threads_changes_no_bit(
+    case: SkConvCase, storage: str, native: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A missing barrier, or a sum whose order is left to chance, would show."""
+    example, module = make_example(case, native, True), Emulated(storage)
+
+    def run() -> Tensors:
+        op, attrs = OPS[case.op], {**case.attrs(), "training": True}
+        tensors = cast(example.tensors, np.float32)
+        forward = getattr(module, op.name)(**tensors, **attrs)
+        arguments = gradient_arguments(op, tensors, forward, example.cotangent.astype(np.float32), True)
+        return {**flat(forward), **flat(getattr(module, op.name + "_grad")(**arguments, **attrs)), **flat(tensors)}
+
+    ahead = run()
+    again = run()
+    monkeypatch.setenv("SKNET_OPS_EMU_ORDER", "reverse")
+    reverse = run()
+    for name, array in ahead.items():
+        assert array.tobytes() == again[name].tobytes(), name
+        assert array.tobytes() == reverse[name].tobytes(), name
+
+
+@pytest.mark.parametrize("offset", [1e3, -1e5])
+def test_statistics_far_from_zero(offset: float, emulated: Emulated, rng: np.random.Generator) -> None:
+    """A mean far larger than the deviation: a difference of squares would lose the variance."""
+    x = (offset + rng.normal(0, 1, (3, 4, 7, 13))).astype(np.float32)
+    weight = np.eye(4, dtype=np.float32).reshape(4, 4, 1, 1)  # the convolution rounds nothing
+    one, zero = np.ones(4, np.float32), np.zeros(4, np.float32)
+    got = emulated.sk_conv(x=x, weight=[weight], gamma=[one], beta=[zero], moving_mean=[zero.copy()],
+                           moving_variance=[one.copy()], padding=[0], dilation=[1], training=True)  # fmt: skip
+    exact = x.astype(np.float64)
+    assert np.array_equal(got["z"][:, 0], x)
+    assert np.abs(got["mean"][0] / exact.mean((0, 2, 3)) - 1).max() < 1e-6
+    assert np.abs(got["inv_std"][0] * np.sqrt(exact.var((0, 2, 3)) + np.float32(1e-5)) - 1).max() < 1e-3
+
+
+def test_nan_and_infinity_pass(emulated: Emulated, native: ModuleType) -> None:
+    """ReLU lets NaN through; what does not meet it stays what it was."""
+    case = SkConvCase("nan", 2, 8, (6, 6), 8, groups=2)
+    tensors = cast(make_example(case, native, False).tensors, np.float32)
+    tensors["x"][0, 1, 2, 3] = np.nan
+    tensors["x"][1, 4, 0, 0] = np.inf
+    got = emulated.sk_conv(**cast(tensors, np.float32), **case.attrs())["u"]
+    expected = native.sk_conv(**cast(tensors, np.float32), **case.attrs(), backend="reference")["u"]
+    assert np.array_equal(np.isnan(got), np.isnan(expected))
+    assert np.isnan(got).any()
+    finite = np.isfinite(expected)
+    assert np.array_equal(got[~finite], expected[~finite], equal_nan=True)
+    assert np.abs(got[finite] - expected[finite]).max() < 1e-5
+
+
+@pytest.mark.parametrize("op", ["sk_conv", "selective_kernel"])
+def test_empty_batch(op: str, emulated: Emulated, native: ModuleType, rng: np.random.Generator) -> None:
+    """Statistics stay, gradients are zero."""
+    case = SkConvCase("empty", 0, 8, (5, 5), 8, groups=2, op=op)
+    tensors = cast(case.tensors(rng), np.float32)
+    before = cast(tensors, np.float32)
+    attrs = {**case.attrs(), "training": True}
+    forward = getattr(emulated, op)(**tensors, **attrs)
+    assert forward[OPS[op].output].shape[0] == 0
+    assert all(np.array_equal(a, b) for a, b in zip(flat(tensors).values(), flat(before).values(), strict=True))
+    cotangent = np.zeros(forward[OPS[op].output].shape, np.float32)
+    # What an empty batch leaves in the saved statistics is of no account.
+    saved = {name: np.nan_to_num(value) for name, value in forward.items()}
+    grads = getattr(emulated, op + "_grad")(**gradient_arguments(OPS[op], tensors, saved, cotangent, True), **attrs)
+    assert all(not array.any() for name, array in flat(grads).items() if name != "dx")

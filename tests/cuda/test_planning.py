@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What would be launched, on which devices: no kernel runs here and no memory is touched."""
+
+from __future__ import annotations
+
+import math
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.cuda.emulated import Emulated, cuda_native
+
+# capability, multiprocessors, shared memory of a block
+DEVICES = {"sm_75": (75, 40, 64 << 10), "sm_80": (80, 108, 163 << 10), "sm_86": (86, 68, 99 << 10),
+           "sm_90": (90, 132, 227 << 10)}  # fmt: skip
+# Channels, map, stride: every SK unit of the paper's SKNet-50, groups 32, with 4 to 32 channels a group.
+UNITS = [(128, 56, 1), (256, 56, 2), (256, 28, 1), (512, 28, 2), (512, 14, 1), (1024, 14, 2), (1024, 7, 1)]
+
+
+def unit(channels: int, size: int, stride: int, *, batch: int = 32, groups: int = 32, training: bool = True,
+         grad: bool = False, storage: str = "float32", branches: int = 2) -> dict[str, Any]:  # fmt: skip
+    """Shapes of one call of selective_kernel."""
+
+    def floats(*shape: int) -> tuple:
+        return shape, "float32"
+
+    out, d = (size - 1) // stride + 1, max(channels // 16, 32)
+    shapes = {
+        "x": ((batch, channels, size, size), storage),
+        "weight": [floats(channels, channels // groups, 3, 3)] * branches,
+        "fc_reduce": floats(d, channels),
+        "fc_select": floats(branches * channels, d),
+    }
+    for name in ("gamma", "beta", "moving_mean", "moving_variance"):
+        shapes[name] = [floats(channels)] * branches
+        shapes["attn_" + name] = floats(d)
+    if grad:
+        shapes["dy"] = (batch, channels, out, out), storage
+        shapes["attention"] = floats(batch, branches, channels)
+    if grad and training:
+        shapes["z"] = (batch, branches, channels, out, out), storage
+        shapes.update(mean=floats(branches, channels), inv_std=floats(branches, channels),
+                      pooled=floats(batch, channels), hidden=floats(batch, d), attn_mean=floats(d),
+                      attn_inv_std=floats(d))  # fmt: skip
+    dilation = [m + 1 for m in range(branches)]
+    return {**shapes, "stride": stride, "groups": groups, "dilation": dilation, "padding": dilation,
+            "training": training}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def library() -> Any:
+    return Emulated().library
+
+
+def plan(library: Any, device: str, arguments: dict[str, Any], op: str = "selective_kernel", **more: Any) -> Any:
+    capability, multiprocessors, shared_bytes = DEVICES[device]
+    return library.plan(op, capability=capability, multiprocessors=multiprocessors, shared_bytes=shared_bytes,
+                        **arguments, **more)  # fmt: skip
+
+
+def kernels(plan: Any) -> list[str]:
+    return [name for name, _, _ in plan.launches]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("shape", UNITS, ids=str)
+@pytest.mark.parametrize("batch", [1, 32, 256])
+def test_launch_counts_and_limits(device: str, shape: tuple[int, int, int], batch: int, library: Any) -> None:
+    for storage in ("float32", "float16", "bfloat16"):
+        training = plan(library, device, unit(*shape, batch=batch, storage=storage))
+        assert len(training.launches) <= 4
+        inference = plan(library, device, unit(*shape, batch=batch, storage=storage, training=False))
+        assert len(inference.launches) <= 3
+        backward = plan(library, device, unit(*shape, batch=batch, storage=storage, grad=True),
+                        op="selective_kernel_grad")  # fmt: skip
+        assert len(backward.launches) <= 6
+        _, multiprocessors, shared_bytes = DEVICES[device]
+        for name, blocks, shared in (*training.launches, *inference.launches, *backward.launches):
+            assert 0 < blocks < 2**31, name
+            assert shared <= shared_bytes, name
+            assert "direct" not in name, f"{name}: the shapes of the paper have tiles"
+            if batch == 256 and name.startswith("conv"):
+                assert blocks >= 0.8 * multiprocessors, f"{name}: {blocks} blocks leave the device idle"
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("shape", UNITS, ids=str)
+def test_tensor_cores_where_they_are_asked_for(device: str, shape: tuple[int, int, int], library: Any) -> None:
+    """16 channels a group or more, from compute capability 8.0 on; float32 only if told so."""
+    wide = shape[0] // 32 >= 16 and DEVICES[device][0] >= 80
+    for storage, tf32, expected in (("float16", False, wide), ("bfloat16", False, wide), ("float32", True, wide),
+                                    ("float32", False, False)):  # fmt: skip
+        forward = plan(library, device, unit(*shape, storage=storage), tf32=tf32)
+        backward = plan(library, device, unit(*shape, storage=storage, grad=True), "selective_kernel_grad", tf32=tf32)
+        convs = [name for name in kernels(forward) + kernels(backward) if name.startswith("conv")]
+        assert len(convs) == 3
+        assert [name.endswith("_tensor") for name in convs] == [expected] * 3, (storage, tf32, convs)
+
+
+def test_what_no_tile_fits_runs_directly(library: Any) -> None:
+    """Odd channels, or a dense convolution of hundreds: right, not fast."""
+    for arguments in (unit(15, 13, 1, groups=1), unit(512, 28, 1, groups=1)):
+        assert kernels(plan(library, "sm_75", arguments))[0] == "conv_forward_direct"
+
+
+def test_order_of_kernels(library: Any) -> None:
+    shape = UNITS[0]
+    assert kernels(plan(library, "sm_90", unit(*shape))) == ["conv_forward_simt4", "pool", "hidden", "select"]
+    assert kernels(plan(library, "sm_90", unit(*shape, training=False))) == ["conv_forward_simt4", "hidden", "select"]
+    assert kernels(plan(library, "sm_90", unit(*shape, grad=True), "selective_kernel_grad")) == [
+        "gate", "hidden_grad", "channel_grad", "conv_input_grad_simt4", "conv_weight_grad_simt4", "sum_slots",
+    ]  # fmt: skip
+    # Inference kept nothing: z, the pooled values and the hidden layer come first.
+    again = plan(library, "sm_90", unit(*shape, grad=True, training=False), "selective_kernel_grad")
+    assert kernels(again)[:3] == ["conv_forward_simt4", "pool", "hidden"]
+    assert len(again.launches) == 9
+
+
+def test_tensors_beyond_32_bits(library: Any) -> None:
+    """5.9e9 values in z: counts are 64-bit, and the scratch holds no copy of a map in training."""
+    arguments = unit(128, 56, 1, batch=7400)
+    assert math.prod(arguments["x"][0]) * 2 > 2**32
+    wanted = plan(library, "sm_90", arguments)
+    assert all(blocks < 2**31 for _, blocks, _ in wanted.launches)
+    assert wanted.scratch_bytes < 1 << 30
+    kept = plan(library, "sm_90", unit(128, 56, 1, batch=7400, training=False))
+    assert kept.scratch_bytes > 7400 * 2 * 128 * 56 * 56 * 4  # u
+
+
+def test_maps_that_cannot_be_numbered(library: Any) -> None:
+    with pytest.raises(ValueError, match="selective_kernel: map: got 50000 x 50000, expected"):
+        plan(library, "sm_90", unit(4, 50000, 1, groups=1, batch=1))
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"stride": 0}, "stride: got 0"),
+    ({"padding": [1]}, "padding: got 1 values, expected 2"),
+    ({"fc_reduce": ((32, 127), "float32")}, r"fc_reduce: got shape \(32, 127\)"),
+    ({"groups": 3}, "groups: got 3"),
+])  # fmt: skip
+def test_bad_arguments_are_named(change: dict[str, Any], message: str, library: Any) -> None:
+    with pytest.raises(ValueError, match="selective_kernel: " + message):
+        plan(library, "sm_90", {**unit(*UNITS[0]), **change})
+
+
+def test_bad_types_are_named(library: Any) -> None:
+    arguments = unit(*UNITS[0])
+    with pytest.raises(TypeError, match=r"selective_kernel: maps: got float64, expected one of float32"):
+        plan(library, "sm_90", {**arguments, "x": (arguments["x"][0], "float64")})
+    with pytest.raises(TypeError, match=r"selective_kernel: weight\[0\]: got float16, expected float32"):
+        plan(library, "sm_90", {**arguments, "weight": [(arguments["weight"][0][0], "float16")] * 2})
+    with pytest.raises(TypeError, match="selective_kernel: missing argument fc_select"):
+        plan(library, "sm_90", {**arguments, "fc_select": None})
+    with pytest.raises(TypeError, match="unexpected arguments \\['bias'\\]"):
+        plan(library, "sm_90", {**arguments, "bias": ((1,), "float32")})
+
+
+def test_dlpack(native: ModuleType) -> None:
+    """Any framework's tensors come in by DLPack; strided ones are refused."""
+    import numpy as np
+
+    module = cuda_native()
+    array = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    tensor = module._as_tensor("x", array)
+    assert (tensor.pointer, tensor.shape, tensor.dtype) == (array.ctypes.data, (2, 3, 4), "float32")
+    assert module._as_tensor("x", array.astype(np.float16)).dtype == "float16"
+    with pytest.raises(ValueError, match="x: got a strided tensor"):
+        module._as_tensor("x", array[:, ::2])
+    with pytest.raises(TypeError, match="x: got list, expected a device tensor"):
+        module._as_tensor("x", [1.0])

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The judgement of a proof run: what the bars say of given times."""
+
+from __future__ import annotations
+
+import importlib.util
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.cuda import build
+
+
+@pytest.fixture(scope="module")
+def report() -> ModuleType:
+    path = build.ROOT / "benchmarks" / "cuda" / "report.py"
+    spec = importlib.util.spec_from_file_location("cuda_report", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def row(unit: str, ours: float, eager: float, compiled: float | None, graph: bool = True) -> dict[str, Any]:
+    times = {"ours": ours, "eager": eager, "compile": compiled}
+    measured = {name: {"median_us": value, "graph": graph} for name, value in times.items() if value is not None}
+    return {"unit": unit, "batch": 32, "precision": "float32", "pass": "inference", "bytes": 600, **measured}
+
+
+def result(rows: list[dict[str, Any]], ok: bool = True) -> dict[str, Any]:
+    check = {"op": "sk_conv", "case": "odd", "training": True, "precision": "float32", "worst": 1.0, "ok": ok,
+             "wrong": {} if ok else {"u": 1.0}}  # fmt: skip
+    return {"versions": {"device": "none"}, "build seconds": 1, "check seconds": 1, "seconds": 2, "checks": [check],
+            "timings": rows, "copy bytes per second": 1e9}  # fmt: skip
+
+
+@pytest.mark.parametrize("ours, verdict", [((1.0, 1.0), "met"), ((0.5, 1.7), "missed"), ((1.3, 1.3), "missed")])
+def test_bars(ours: tuple[float, float], verdict: str, report: ModuleType) -> None:
+    """Against the better of the two: 2 in the mean, none below 1.3."""
+    rows = [row("128 x 56^2 / 1", ours[0], 9.0, 2.0), row("256 x 56^2 / 2", ours[1], 2.0, 9.0)]
+    text = report.table(result(rows))
+    lines = [line for line in text.splitlines() if line.startswith("| inference | float32 | 32 |")]
+    assert len(lines) == 1 and lines[0].endswith(f"| {verdict} |")
+
+
+def test_what_is_missing_shows(report: ModuleType) -> None:
+    text = report.table(result([row("128 x 56^2 / 1", 1.0, 3.0, None, graph=False)], ok=False))
+    assert "1 checks, 1 failed." in text and "- sk_conv, odd, training True, float32: {'u': 1.0}" in text
+    assert "1 of 1 without torch.compile" in text
+    assert "| 1 (no graph) | 3 (no graph) | - | 3.00 | 60% |" in text
+    assert "60% to 60% of the copy bandwidth; bar 60% met" in text

@@ -9,16 +9,16 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Tensor
+from mindspore import Tensor, nn
 from sknet import create_model
 from sknet.config import Config, ConfigError, load_config
 from sknet.data.folder import DataError
 from sknet.engine import TrainingError, train, validate
 from sknet.engine import checkpoint as checkpoints
 from sknet.engine import trainer as trainer_module
-from sknet.engine.optimizer import parameter_groups
+from sknet.engine.optimizer import create_optimizer, parameter_groups
 from sknet.engine.schedule import learning_rates
-from sknet.engine.step import CrossEntropy
+from sknet.engine.step import BinaryCrossEntropy, CrossEntropy, TrainStep
 
 
 @pytest.fixture
@@ -59,6 +59,9 @@ def rows_of(run: Path) -> list[dict]:
         {"epoch_size": 10, "warmup_epochs": 3, "decay_epochs": 4, "min_lr": 1e-3},
         {"epoch_size": 4, "warmup_epochs": 0, "decay_epochs": 4, "min_lr": 0.0},
         {"epoch_size": 5, "warmup_epochs": 1, "decay_epochs": 4, "scheduler": "constant"},
+        {"epoch_size": 9, "warmup_epochs": 2, "decay_epochs": 3, "scheduler": "step_decay", "decay_rate": 0.3},
+        {"epoch_size": 9, "warmup_epochs": 1, "scheduler": "multi_step_decay", "milestones": (5, 2), "decay_rate": 0.1},
+        {"epoch_size": 6, "warmup_epochs": 1, "scheduler": "polynomial_decay", "decay_rate": 2.0},
     ],
 )
 def test_learning_rates_are_mindcvs(values: dict) -> None:
@@ -72,6 +75,8 @@ def test_learning_rates_are_mindcvs(values: dict) -> None:
         warmup_epochs=config.warmup_epochs,
         warmup_factor=config.warmup_factor,
         decay_epochs=config.decay_epochs,
+        decay_rate=config.decay_rate,
+        milestones=list(config.milestones),
         num_epochs=config.epoch_size,
     )
     np.testing.assert_allclose(learning_rates(config, 7), theirs, rtol=1e-9, atol=1e-12)
@@ -87,6 +92,78 @@ def test_cross_entropy(smoothing: float) -> None:
     want = -(target * log_p).sum(axis=1).mean()
     got = CrossEntropy(smoothing)(Tensor(logits.astype(np.float32)), Tensor(labels.astype(np.int32)))
     assert abs(float(got.asnumpy()) - want) < 1e-5 * want
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_binary_cross_entropy(smoothing: float) -> None:
+    rng = np.random.default_rng(0)
+    logits, labels = rng.standard_normal((6, 9)) * 30, rng.integers(0, 9, 6)
+    target = np.full((6, 9), smoothing / 9)
+    target[np.arange(6), labels] += 1 - smoothing
+    want = (np.logaddexp(0, logits) - target * logits).mean()
+    got = BinaryCrossEntropy(smoothing)(Tensor(logits.astype(np.float32)), Tensor(labels.astype(np.int32)))
+    assert abs(float(got.asnumpy()) - want) < 1e-5 * want
+
+
+class Pulled(nn.Cell):
+    """Loss whose gradient is (weight - target), whatever comes in."""
+
+    def __init__(self, start: list[np.ndarray]) -> None:
+        super().__init__()
+        self.weight = ms.Parameter(Tensor(start[0].copy()), name="weight")
+        self.bias = ms.Parameter(Tensor(start[1].copy()), name="bias")
+
+    def construct(self, targets: tuple) -> Tensor:
+        return ((self.weight - targets[0]) ** 2).sum() / 2 + ((self.bias - targets[1]) ** 2).sum() / 2
+
+
+class First(nn.Cell):
+    def construct(self, loss: Tensor, labels: Tensor) -> Tensor:
+        return loss
+
+
+def expected_updates(opt: str, params: list, targets: list, rates: list, decays: tuple, clip: float | None) -> list:
+    """The optimizers' formulas, in float64."""
+    params = [p.astype(np.float64) for p in params]
+    m, v = [np.zeros_like(p) for p in params], [np.zeros_like(p) for p in params]
+    for t, rate in enumerate(rates, 1):
+        gradients = [p - q for p, q in zip(params, targets, strict=True)]
+        if clip:
+            norm = np.sqrt(sum((g**2).sum() for g in gradients))
+            gradients = [g * min(1.0, clip / norm) for g in gradients]
+        for i, g in enumerate(gradients):
+            if opt in ("momentum", "nesterov"):
+                g = g + decays[i] * params[i]
+                m[i] = 0.9 * m[i] + g
+                params[i] = params[i] - rate * (g + 0.9 * m[i] if opt == "nesterov" else m[i])
+                continue
+            m[i], v[i] = 0.9 * m[i] + 0.1 * g, 0.999 * v[i] + 0.001 * g**2
+            update = (m[i] / (1 - 0.9**t)) / (np.sqrt(v[i] / (1 - 0.999**t)) + 1e-8) + decays[i] * params[i]
+            if opt == "lamb":
+                update *= np.linalg.norm(params[i]) / np.linalg.norm(update)
+            params[i] = params[i] - rate * update
+    return params
+
+
+@pytest.mark.parametrize("clip", [None, 1.5])
+@pytest.mark.parametrize("opt", ["momentum", "nesterov", "adamw", "lamb"])
+@pytest.mark.parametrize("mode", [0, 1])
+def test_optimizers(opt: str, clip: float | None, mode: int, graph_mode: None) -> None:
+    ms.set_context(mode=mode)
+    rng = np.random.default_rng(1)
+    start = [rng.standard_normal(shape).astype(np.float32) for shape in ((3, 4), (4,))]
+    targets = [rng.standard_normal(p.shape).astype(np.float32) for p in start]
+    rates = [0.1, 0.05, 0.2, 0.1]
+    config = load_config(
+        None, opt=opt, weight_decay=0.03, weight_decay_filter="norm_and_bias", loss_scale=64, clip_grad=clip is not None
+    )
+    net = Pulled(start)
+    step = TrainStep(net, First(), create_optimizer(net, config, rates), config.loss_scale, clip)
+    for _ in rates:
+        step(tuple(map(Tensor, targets)), Tensor(0))
+    want = expected_updates(opt, start, targets, rates, (0.03, 0.0), clip)
+    for parameter, value in zip((net.weight, net.bias), want, strict=True):
+        np.testing.assert_allclose(parameter.asnumpy(), value, rtol=2e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("how", ["disable", "norm_and_bias"])
@@ -224,6 +301,13 @@ def test_pynative_mode(settings, graph_mode: None) -> None:
     train(graph)
     losses = [float(rows_of(Path(c.ckpt_save_dir))[0]["train_loss"]) for c in (config, graph)]
     assert abs(losses[0] - losses[1]) < 1e-4 * losses[0]
+
+
+def test_other_optimizer_and_loss(settings) -> None:
+    config = settings(opt="adamw", lr=0.002, loss="BCE", clip_grad=True, clip_value=1, epoch_size=3, decay_epochs=3)
+    train(config)
+    rows = rows_of(Path(config.ckpt_save_dir))
+    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
 
 
 def test_start_from_a_checkpoint(settings, tmp_path: Path) -> None:

@@ -95,22 +95,39 @@ class Config:
     label_smoothing: float = _option(0.0, "loss", "share of the target spread over all classes", at_least=0, below=1)
 
     scheduler: str = _option(
-        "cosine_decay", "scheduler", "learning rate after the warm-up", ("constant", "cosine_decay")
+        "cosine_decay",
+        "scheduler",
+        "learning rate after the warm-up",
+        ("constant", "cosine_decay", "step_decay", "multi_step_decay", "polynomial_decay"),
     )
     lr: float = _option(0.001, "scheduler", "highest learning rate", at_least=0)
     min_lr: float = _option(1e-6, "scheduler", "lowest learning rate of the decay", at_least=0)
     warmup_epochs: int = _option(3, "scheduler", "epochs of linear warm-up", at_least=0)
     warmup_factor: float = _option(0.0, "scheduler", "the warm-up starts at lr times this", at_least=0)
-    decay_epochs: int = _option(100, "scheduler", "epochs of decay, after the warm-up", at_least=1)
+    decay_epochs: int = _option(
+        100, "scheduler", "epochs of cosine decay, after the warm-up; of step_decay: between two steps", at_least=1
+    )
+    decay_rate: float = _option(
+        0.9,
+        "scheduler",
+        "factor of each step of step_decay and multi_step_decay; power of polynomial_decay",
+        at_least=0,
+    )
+    milestones: tuple[int, ...] = _option((), "scheduler", "multi_step_decay: epochs after the warm-up")
 
-    opt: str = _option("momentum", "optimizer", "optimizer", ("momentum",))
+    opt: str = _option("momentum", "optimizer", "optimizer", ("momentum", "nesterov", "adamw", "lamb"))
     momentum: float = _option(0.9, "optimizer", "share of the last update that the next one keeps", at_least=0, below=1)
     weight_decay: float = _option(1e-6, "optimizer", "weight decay", at_least=0)
     weight_decay_filter: str = _option(
         "disable", "optimizer", "norm_and_bias: none on norms and biases", ("disable", "norm_and_bias")
     )
     loss_scale: float = _option(1.0, "optimizer", "the loss is multiplied, the gradients divided by this", at_least=1)
-    use_nesterov: bool = _option(False, "optimizer", "Nesterov momentum")
+    use_nesterov: bool = _option(False, "optimizer", "Nesterov momentum; opt: nesterov sets it")
+    beta1: float = _option(0.9, "optimizer", "adamw, lamb: share of the mean gradient kept", at_least=0, below=1)
+    beta2: float = _option(0.999, "optimizer", "adamw, lamb: share of the mean square kept", at_least=0, below=1)
+    eps: float = _option(1e-8, "optimizer", "adamw, lamb: added to the root of the mean square", at_least=0)
+    clip_grad: bool = _option(False, "optimizer", "limit the gradients' global norm")
+    clip_value: float = _option(15.0, "optimizer", "the limit of clip_grad", at_least=1e-12)
 
     def check(self) -> None:
         """ConfigError on the first value that is out of its range, naming the key."""
@@ -129,6 +146,10 @@ class Config:
                 raise ConfigError(f"{name}: expected 0 < low <= high, got {low}, {high}")
         if min(self.std) <= 0:
             raise ConfigError(f"std: expected positive numbers, got {self.std}")
+        if self.scheduler == "multi_step_decay" and not self.milestones:
+            raise ConfigError("milestones: expected at least one epoch for scheduler multi_step_decay, got none")
+        if self.opt in ("adamw", "lamb") and self.eps == 0:
+            raise ConfigError(f"eps: expected above 0 with opt {self.opt}, got 0")
         self._check_available()
 
     def _check_available(self) -> None:
@@ -139,7 +160,10 @@ class Config:
             "amp_level": (self.amp_level != "O0", "mixed precision, which the CPU lacks; give --amp_level O0"),
             "pretrained": (self.pretrained, "downloading weights; give --pretrained False and --ckpt_path FILE"),
             "dataset_download": (self.dataset_download, "downloading data sets; give --dataset_download False"),
-            "loss": (self.loss != "CE", "any loss but cross entropy; give --loss CE"),
+            "use_nesterov": (
+                self.use_nesterov and self.opt in ("adamw", "lamb"),
+                f"Nesterov momentum with {self.opt}; give --use_nesterov False",
+            ),
         }
         for name, (asked, what) in refused.items():
             if asked:

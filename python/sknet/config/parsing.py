@@ -70,6 +70,14 @@ def _to_floats(value: Any, count: int) -> tuple[float, ...]:
     return tuple(_to_float(v) for v in value)
 
 
+def _to_ints(value: Any) -> tuple[int, ...]:
+    if isinstance(value, str):
+        value = [part for part in re.split(r"[\s,\[\]()]+", value) if part]
+    if not isinstance(value, (list, tuple)):
+        raise ValueError("whole numbers")
+    return tuple(_to_int(v) for v in value)
+
+
 _SCALARS = {"bool": _to_bool, "int": _to_int, "float": _to_float, "str": _to_str}
 
 
@@ -79,6 +87,8 @@ def convert(key: str, value: Any) -> Any:
     try:
         if kind.endswith(" | None"):
             return None if value in (None, "", "None", "null") else _SCALARS[kind.removesuffix(" | None")](value)
+        if kind == "tuple[int, ...]":
+            return _to_ints(value)
         if kind.startswith("tuple"):
             return _to_floats(value, kind.count("float"))
         return _SCALARS[kind](value)

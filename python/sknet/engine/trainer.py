@@ -23,7 +23,7 @@ from sknet.engine.log import CsvLog, EpochProgress, say
 from sknet.engine.optimizer import create_optimizer
 from sknet.engine.schedule import learning_rates
 from sknet.engine.state import Progress, State, save_state
-from sknet.engine.step import CrossEntropy, EvalStep, TrainStep
+from sknet.engine.step import LOSSES, EvalStep, TrainStep
 from sknet.interrupt import Interrupt
 
 
@@ -51,7 +51,8 @@ class Trainer:
         self.net = create_model(config.model, num_classes=num_classes, checkpoint_path=config.ckpt_path or None)
         self.rates = learning_rates(config, self.steps)
         optimizer = create_optimizer(self.net, config, self.rates)
-        self.train_step = TrainStep(self.net, CrossEntropy(config.label_smoothing), optimizer, config.loss_scale)
+        loss, clip = LOSSES[config.loss](config.label_smoothing), config.clip_value if config.clip_grad else None
+        self.train_step = TrainStep(self.net, loss, optimizer, config.loss_scale, clip)
         self.eval_step = EvalStep(self.net)
 
         self.run_dir = Path(config.ckpt_save_dir)

@@ -188,6 +188,22 @@ static void conv_forward(const ConvSet& set, const float* x, const float* const*
   const int64_t group_in = set.group_in(), group_out = set.group_out(), groups = shape.groups;
   const int64_t channels = set.channels();
   if (shape.n == 0) return;
+#if SKNET_VEC > 1
+  bool fast = true;
+  for (int m = 0; m < set.branches; ++m) fast = fast && suits_winograd(set.branch[m]);
+  for (int m = 0; m < set.branches && fast; ++m) {
+    fast = winograd(
+        plan_winograd(set.branch[m]),
+        [&](int64_t n, int64_t c) { return x + (n * channels + set.first_in(m, 0) + c) * hw_in; },
+        [&](int64_t first, int64_t c, int64_t count, float* to) {
+          pack_lanes<2>(weight[m] + (first * group_in + c) * 9, group_in * 9, 9, count, 9, nullptr, Winograd::kLanes, to);
+        },
+        [&](int64_t n, int64_t c) { return emitter(m, n, c); });
+  }
+  if (fast) return;
+#endif
+
+
   ForwardPlan plan;
   plan_forward(set.branch, set.branches, &plan);
   const PlaneLayout& layout = plan.layout;
@@ -214,9 +230,9 @@ static void conv_forward(const ConvSet& set, const float* x, const float* const*
     if (!out.lanes) {
       pack_weights(from, k2, group_in, plan.taps[m], b.size, to);
     } else if (b.size > kVec) {
-      pack_lanes<2>(from, k2, group_in, plan.taps[m], b.size, to);
+      pack_lanes<2>(from, group_in * k2, k2, group_in, plan.taps[m].count, plan.taps[m].index, b.size, to);
     } else {
-      pack_lanes<1>(from, k2, group_in, plan.taps[m], b.size, to);
+      pack_lanes<1>(from, group_in * k2, k2, group_in, plan.taps[m].count, plan.taps[m].index, b.size, to);
     }
   });
 

@@ -131,13 +131,12 @@ struct EmitPooled {
 };
 
 // Room for the emitters of one task, which have no default.
-template <typename Emit>
+template <typename Emit, int64_t kMost = (2 * kVec < 8 ? 8 : 2 * kVec)>
 class EmitArray {
  public:
   void put(int64_t i, const Emit& emit) { new (at(i)) Emit(emit); }
   Emit* at(int64_t i) { return reinterpret_cast<Emit*>(room_) + i; }
 
  private:
-  static constexpr int64_t kMost = 2 * kVec < 8 ? 8 : 2 * kVec;
   alignas(Emit) unsigned char room_[kMost * sizeof(Emit)];
 };

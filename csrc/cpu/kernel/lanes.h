@@ -115,22 +115,22 @@ static void lane_rows(const LaneSource& s, int64_t channels, const float* x, con
   }
 }
 
-// weight (size, channels, kernel^2) -> packed (channels, taps, V vectors), the lanes past `size` zero.
+// weight (size, channels, kernel^2), output channels at distance `length` -> packed (channels, taps, V vectors), the
+// lanes past `size` zero. index: of each tap in the kernel, unless all of them are there in order.
 template <int V>
-static void pack_lanes(const float* weight, int64_t kernel2, int64_t channels, const TapSet& taps, int64_t size,
-                       float* packed) {
+static void pack_lanes(const float* weight, int64_t length, int64_t kernel2, int64_t channels, int64_t taps,
+                       const int64_t* index, int64_t size, float* packed) {
   constexpr int64_t kLanes = V * kVec;
-  const int64_t length = channels * kernel2;  // of one output channel's weights
   int64_t done = 0;
-  if (taps.count == kernel2 && size == kLanes) {
-    for (; done + kVec <= length; done += kVec) {
+  if (taps == kernel2 && size == kLanes) {
+    for (; done + kVec <= channels * kernel2; done += kVec) {
       for (int i = 0; i < V; ++i) {
         transpose(weight + i * kVec * length + done, length, packed + done * kLanes + i * kVec, kLanes);
       }
     }
   }
-  for (int64_t k = done; k < channels * taps.count; ++k) {
-    const float* from = weight + (taps.count == kernel2 ? k : k / taps.count * kernel2 + taps.index[k % taps.count]);
+  for (int64_t k = done; k < channels * taps; ++k) {
+    const float* from = weight + (taps == kernel2 ? k : k / taps * kernel2 + index[k % taps]);
     float* to = packed + k * kLanes;
     for (int64_t i = 0; i < size; ++i) to[i] = from[i * length];
     for (int64_t i = size; i < kLanes; ++i) to[i] = 0.0f;

@@ -154,6 +154,11 @@ int64_t conv_out_size(int64_t size, int64_t kernel, int64_t stride, int64_t padd
   return room < 0 ? 0 : room / stride + 1;
 }
 
+int64_t pool_out_size(int64_t size, const PoolAttrs& attrs) {
+  return attrs.same ? (size + attrs.stride - 1) / attrs.stride
+                    : conv_out_size(size, attrs.kernel, attrs.stride, attrs.padding, 1);
+}
+
 int branches(const char* op, int64_t count) {
   if (count < 1 || count > kMaxBranches) {
     fail(op, "branches", std::to_string(count), "1.." + std::to_string(kMaxBranches));
@@ -271,6 +276,36 @@ SelectiveKernelParams selective_kernel(const char* op, const SelectiveKernelShap
   attention_weights(op, "attn_", shapes.fc_reduce, shapes.attn_norm, shapes.fc_select, p.conv.c_out, p.conv.branches);
   p.c_reduced = shapes.fc_reduce.dims[0];
   p.attn_norm.relu = true;
+  return p;
+}
+
+MaxPoolParams max_pool(const char* op, TensorShape x, const PoolAttrs& attrs) {
+  tensor(op, "x", x, 4, "(n, c, h, w)", true);
+  range(op, "kernel", attrs.kernel, 1);
+  range(op, "stride", attrs.stride, 1);
+  if (attrs.same && attrs.padding != 0) {
+    fail(op, "padding", std::to_string(attrs.padding), "0, as same pads by itself");
+  }
+  // Else there would be windows of padding alone.
+  if (attrs.padding < 0 || attrs.padding > attrs.kernel / 2) {
+    fail(op, "padding", std::to_string(attrs.padding),
+         "an integer in 0.." + std::to_string(attrs.kernel / 2) + ", half of kernel " + std::to_string(attrs.kernel));
+  }
+  MaxPoolParams p{};
+  p.n = x.dims[0], p.c = x.dims[1], p.h = x.dims[2], p.w = x.dims[3];
+  p.kernel = attrs.kernel;
+  p.stride = attrs.stride;
+  p.pad_top = p.pad_left = attrs.padding;
+  if (attrs.same) {
+    p.h_out = pool_out_size(p.h, attrs);
+    p.w_out = pool_out_size(p.w, attrs);
+    p.pad_top = std::max<int64_t>((p.h_out - 1) * p.stride + p.kernel - p.h, 0) / 2;
+    p.pad_left = std::max<int64_t>((p.w_out - 1) * p.stride + p.kernel - p.w, 0) / 2;
+  } else {
+    p.h_out = out_size(op, "x", "height", p.h, p.kernel, p.stride, attrs.padding, 1);
+    p.w_out = out_size(op, "x", "width", p.w, p.kernel, p.stride, attrs.padding, 1);
+  }
+  output(op, {p.n, p.c, p.h_out, p.w_out});
   return p;
 }
 

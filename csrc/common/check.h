@@ -37,6 +37,11 @@ struct SkConvAttrs {
   IntList padding, dilation;  // one entry a branch
 };
 
+struct PoolAttrs {
+  int64_t kernel, stride, padding;
+  bool same;  // pads as much as makes the output ceil(size / stride), the larger half below and on the right
+};
+
 struct ConvBnActShapes {
   TensorShape x, weight;
   NormShapes norm;
@@ -72,6 +77,8 @@ SkSelectParams sk_select(const char* op, TensorShape u, TensorShape attention);
 SelectiveKernelParams selective_kernel(const char* op, const SelectiveKernelShapes& shapes, const SkConvAttrs& attrs,
                                        const NormParams& norm, const NormParams& attn_norm);
 
+MaxPoolParams max_pool(const char* op, TensorShape x, const PoolAttrs& attrs);
+
 // `count` is 1..kMaxBranches; for callers that have to know before they fill a struct of kMaxBranches entries.
 int branches(const char* op, int64_t count);
 // The argument has exactly these dimensions; for gradients and saved tensors.
@@ -80,5 +87,7 @@ void same_shape(const char* op, const char* arg, TensorShape got, std::initializ
 void float32(const char* op, const char* arg, const char* dtype);
 // (size + 2 padding - dilation (kernel - 1) - 1) / stride + 1, rounded down; 0 or less: the kernel does not fit.
 int64_t conv_out_size(int64_t size, int64_t kernel, int64_t stride, int64_t padding, int64_t dilation);
+// Output size of a pooling over `size`, 0 or less if the kernel does not fit.
+int64_t pool_out_size(int64_t size, const PoolAttrs& attrs);
 
 }  // namespace sknet_ops::check

@@ -3,8 +3,8 @@
 // vector) and is compiled with the flags of that instruction set.
 #include <cstddef>
 #include <cstdint>
-#include <new>
 #include <cstdlib>
+#include <new>
 #if SKNET_VEC >= 8
 #include <immintrin.h>
 #endif
@@ -45,6 +45,8 @@ namespace sknet_ops::cpu::SKNET_ISA {
 //
 #include "cpu/kernel/selective_kernel.h"
 //
+#include "cpu/kernel/max_pool.h"
+//
 #include "cpu/kernel/peak.h"
 
 // Every op holds the pool and the scratch memory from entry to exit.
@@ -66,6 +68,8 @@ const OpTable<float> kTable = {
     scoped<SkSelectParams, SkSelectBackward<float>, sk_select_grad>,
     scoped<SelectiveKernelParams, SelectiveKernelForward<float>, selective_kernel>,
     scoped<SelectiveKernelParams, SelectiveKernelBackward<float>, selective_kernel_grad>,
+    scoped<MaxPoolParams, MaxPoolForward<float>, max_pool>,
+    scoped<MaxPoolParams, MaxPoolBackward<float>, max_pool_grad>,
 };
 
 }  // namespace sknet_ops::cpu::SKNET_ISA

@@ -383,17 +383,18 @@ void selective_kernel_grad(const SelectiveKernelParams& p, const SelectiveKernel
   });
 }
 
-template <class Tensors>
-void not_here(const ConvBnActParams&, const Tensors&) {
-  throw std::invalid_argument("conv_bn_act: no CUDA kernel: on a GPU plain convolutions are cuDNN's");
+template <class Params, class Tensors>
+void not_here(const Params&, const Tensors&) {
+  throw std::invalid_argument(
+      "conv_bn_act, max_pool: no CUDA kernel: on a GPU plain convolutions and pooling are cuDNN's");
 }
 
 }  // namespace
 
 const OpTable<float>& table() {
-  static const OpTable<float> ops{
-      not_here,          not_here,  sk_conv,        sk_conv_grad,     sk_attention,
-      sk_attention_grad, sk_select, sk_select_grad, selective_kernel, selective_kernel_grad};
+  static const OpTable<float> ops{not_here,          not_here,  sk_conv,        sk_conv_grad,     sk_attention,
+                                  sk_attention_grad, sk_select, sk_select_grad, selective_kernel, selective_kernel_grad,
+                                  not_here,          not_here};
   return ops;
 }
 

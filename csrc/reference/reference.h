@@ -26,6 +26,10 @@ template <typename T>
 void selective_kernel(const SelectiveKernelParams& p, const SelectiveKernelForward<T>& t);
 template <typename T>
 void selective_kernel_grad(const SelectiveKernelParams& p, const SelectiveKernelBackward<T>& t);
+template <typename T>
+void max_pool(const MaxPoolParams& p, const MaxPoolForward<T>& t);
+template <typename T>
+void max_pool_grad(const MaxPoolParams& p, const MaxPoolBackward<T>& t);
 
 // The activated branches again, from what training saved (z, mean, inv_std) or else from x.
 template <typename T>

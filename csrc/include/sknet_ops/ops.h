@@ -20,6 +20,8 @@ struct OpTable {
   void (*sk_select_grad)(const SkSelectParams&, const SkSelectBackward<T>&);
   void (*selective_kernel)(const SelectiveKernelParams&, const SelectiveKernelForward<T>&);
   void (*selective_kernel_grad)(const SelectiveKernelParams&, const SelectiveKernelBackward<T>&);
+  void (*max_pool)(const MaxPoolParams&, const MaxPoolForward<T>&);
+  void (*max_pool_grad)(const MaxPoolParams&, const MaxPoolBackward<T>&);
 };
 
 namespace reference {

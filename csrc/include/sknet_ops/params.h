@@ -65,6 +65,15 @@ struct SkSelectParams {
   int branches;
 };
 
+// The largest value of each square window, over x (n, c, h, w) with padding that no window's maximum can be. NaN is
+// larger than anything. Every window holds a value: padding is at most half the kernel.
+struct MaxPoolParams {
+  int64_t n, c, h, w;
+  int64_t kernel, stride;
+  int64_t pad_top, pad_left;  // what is missing below and on the right is padding too
+  int64_t h_out, w_out;
+};
+
 struct SelectiveKernelParams {
   SkConvParams conv;
   int64_t c_reduced;
@@ -156,6 +165,19 @@ template <typename T>
 struct SkSelectBackward {
   const T *dy, *u, *attention;
   T *du, *dattention;
+};
+
+template <typename T>
+struct MaxPoolForward {
+  const T* x;
+  T* y;
+};
+
+// The gradient of a window goes to the first of its largest values, row by row; to the last NaN if it holds one.
+template <typename T>
+struct MaxPoolBackward {
+  const T *dy, *x;
+  T* dx;
 };
 
 template <typename T>

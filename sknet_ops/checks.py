@@ -76,6 +76,17 @@ def norm_attributes(op: str, eps: Any, momentum: Any, prefix: str = "") -> None:
     number(op, f"{prefix}momentum", momentum, 1)
 
 
+def pool_attributes(op: str, kernel: Any, stride: Any, padding: Any, same: Any) -> None:
+    integer(op, "kernel", kernel, 1)
+    integer(op, "stride", stride, 1)
+    boolean(op, "same", same)
+    integer(op, "padding", padding, 0)
+    if same and padding:
+        fail(ValueError, op, "padding", padding, "0, as same pads by itself")
+    if padding > kernel // 2:  # else there would be windows of padding alone
+        fail(ValueError, op, "padding", padding, f"an int in 0..{kernel // 2}, half of kernel {kernel}")
+
+
 def channel_vectors(op: str, specs: Sequence[Spec], channels: int | None, prefix: str = "", suffix: str = "") -> None:
     """gamma, beta, moving_mean, moving_variance: one value a channel each."""
     for name, spec in zip(("gamma", "beta", "moving_mean", "moving_variance"), specs, strict=True):

@@ -84,10 +84,15 @@ def _selective_kernel(out: Shape | None, shapes: Sequence[Shape]) -> int:
     return conv + _dense_flops(y[0], shapes[conv_inputs], branches) + 2 * branches * prod(y)
 
 
+def _max_pool(out: Shape | None, shapes: Sequence[Shape]) -> int:
+    return 0
+
+
 _FLOPS = {
     "conv_bn_act": _conv_bn_act,
     "sk_conv": _sk_conv,
     "sk_attention": _sk_attention,
     "sk_select": _sk_select,
     "selective_kernel": _selective_kernel,
+    "max_pool": _max_pool,
 }

@@ -30,10 +30,11 @@ from mindspore.ops import constexpr
 from sknet_ops import backends, checks, primitives
 from sknet_ops.checks import Spec, dim, fail, tensor
 
-__all__ = ["conv_bn_act", "selective_kernel", "sk_attention", "sk_conv", "sk_select"]
+__all__ = ["conv_bn_act", "max_pool", "selective_kernel", "sk_attention", "sk_conv", "sk_select"]
 
 _X = "(n, c_in, h, w)"
 _U = "(n, branches, c, h, w)"
+_MAPS = "(n, c, h, w)"
 
 
 def conv_bn_act(
@@ -191,6 +192,29 @@ def sk_select(u: Tensor, attention: Tensor) -> Tensor:
     """
     op = _sk_select_op(_spec("sk_select", "u", u), _spec("sk_select", "attention", attention))
     return op(u, attention)[0]
+
+
+def max_pool(x: Tensor, *, kernel: int, stride: int = 1, padding: int = 0, same: bool = False) -> Tensor:
+    """The largest value of each square window.
+
+    Padding is smaller than any value. A window that holds a NaN gives NaN. The gradient of a window goes to the first
+    of its largest values, row by row, as in MindSpore (to the last NaN, if it holds one).
+
+    Args:
+        x: (n, c, h, w).
+        kernel, stride: Of the windows, the same in both directions.
+        padding: On every side, at most half of `kernel`.
+        same: Pad to an output of h / stride and w / stride, rounded up; of an odd number the larger part goes below and
+            on the right. `padding` is 0 then.
+
+    Returns:
+        (n, c, h_out, w_out), h_out = (h + 2 padding - kernel) // stride + 1 without `same`.
+
+    Raises:
+        TypeError: An argument of a wrong type, a tensor that is not float32.
+        ValueError: A shape or an attribute that does not fit.
+    """
+    return _max_pool_op(_spec("max_pool", "x", x), kernel, stride, padding, same)(x)[0]
 
 
 def selective_kernel(
@@ -363,6 +387,17 @@ def _sk_select_op(u: Spec, attention: Spec) -> ops.Custom:
     checks.same_shape(op, "attention", attention, (dim(u, 0), dim(u, 1), dim(u, 2)), "(n, branches, c) of u")
     backends.active_backend()
     return primitives.sk_select()
+
+
+@constexpr(check=False)
+def _max_pool_op(x: Spec, kernel: int, stride: int, padding: int, same: bool) -> ops.Custom:
+    op = "max_pool"
+    checks.pool_attributes(op, kernel, stride, padding, same)
+    tensor(op, "x", x, 4, _MAPS, empty_batch=True)
+    if not same:
+        checks.conv_output(op, x, kernel, stride, padding, 1)
+    backends.active_backend()
+    return primitives.max_pool(kernel=kernel, stride=stride, padding=padding, same=same)
 
 
 @constexpr(check=False)

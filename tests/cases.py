@@ -47,6 +47,7 @@ OPS = {
         Op("sk_select", "y", "dy", ("u", "attention"), has_modes=False),
         Op("selective_kernel", "y", "dy", ("x", *_BRANCH, "fc_reduce", "attn_gamma", "attn_beta", "fc_select"),
            ("attention",), ("z", "mean", "inv_std", "pooled", "hidden", "attn_mean", "attn_inv_std")),
+        Op("max_pool", "y", "dy", ("x",), has_modes=False),
     )
 }  # fmt: skip
 
@@ -184,6 +185,28 @@ class AttentionCase:
         return {"u": u, **weights}
 
 
+@dataclass(frozen=True)
+class PoolCase:
+    why: str
+    n: int
+    c: int
+    hw: tuple[int, int]
+    kernel: int = 3
+    stride: int = 2
+    padding: int = 0
+    same: bool = False
+    op: str = "max_pool"
+
+    def __str__(self) -> str:
+        return self.why.replace(" ", "-")
+
+    def attrs(self) -> Attrs:
+        return {name: getattr(self, name) for name in ("kernel", "stride", "padding", "same")}
+
+    def tensors(self, rng: np.random.Generator) -> Tensors:
+        return {"x": rng.normal(0, 1, (self.n, self.c, *self.hw))}
+
+
 CONV = [
     ConvCase("one of everything", 1, 1, (1, 1), 1, kernel=1, padding=0),
     ConvCase("resnet stem", 2, 3, (13, 13), 17, kernel=7, stride=2, padding=3),
@@ -250,6 +273,29 @@ ATTENTION = [
     AttentionCase("many channels on one value", 7, 130, (1, 1), 2, 17),
 ]
 
+POOL = [
+    PoolCase("one of everything", 1, 1, (1, 1), 1, 1),
+    PoolCase("centred stem", 2, 5, (28, 28), padding=1),
+    PoolCase("same stem", 2, 5, (28, 28), same=True),
+    PoolCase("centred odd map", 3, 3, (13, 35), padding=1),
+    PoolCase("same odd map", 3, 3, (13, 35), same=True),
+    PoolCase("without padding on an even map", 2, 3, (8, 18)),
+    PoolCase("rows of many vectors", 1, 2, (5, 131), padding=1),
+    PoolCase("rows of whole vectors", 1, 2, (6, 64), same=True),
+    PoolCase("map of one row", 2, 3, (1, 40), padding=1),
+    PoolCase("map of one column", 2, 3, (40, 1), padding=1),
+    PoolCase("same map of one row", 2, 3, (1, 33), same=True),
+    PoolCase("same map of one column", 2, 3, (33, 1), same=True),
+    PoolCase("one value a map", 3, 33, (1, 1), padding=1),
+    PoolCase("2x2 patches", 2, 3, (8, 9), 2),
+    PoolCase("same patches of an even kernel", 2, 3, (7, 9), 2, same=True),
+    PoolCase("windows that overlap much", 2, 3, (9, 20), 5, 1, 2),
+    PoolCase("stride larger than the kernel", 2, 3, (11, 10), 2, 3, 1),
+    PoolCase("same stride larger than the kernel", 2, 3, (11, 10), 2, 3, same=True),
+    PoolCase("same kernel larger than the map", 2, 3, (3, 4), 7, 2, same=True),
+    PoolCase("global", 2, 3, (7, 7), 7, 1),
+]
+
 
 def with_op(cases: list, op: str) -> list:
     """The same shapes for another op."""
@@ -259,7 +305,7 @@ def with_op(cases: list, op: str) -> list:
 SELECT = with_op(ATTENTION, "sk_select")
 # The batch is more than 2, where the hidden layer's statistics would make most gradients rounding noise.
 SELECTIVE_KERNEL = [type(case)(**{**case.__dict__, "op": "selective_kernel", "n": case.n + 2}) for case in SK_CONV]
-ALL = [*CONV, *SK_CONV, *ATTENTION, *SELECT, *SELECTIVE_KERNEL]
+ALL = [*CONV, *SK_CONV, *ATTENTION, *SELECT, *SELECTIVE_KERNEL, *POOL]
 # One or two a kind of op, for tests that take long.
 FEW = [
     ConvCase("dense", 2, 3, (5, 4), 4, stride=2, residual=True),
@@ -270,6 +316,8 @@ FEW = [
     AttentionCase("two branches", 3, 3, (2, 3), op="sk_select"),
     SkConvCase("whole layer", 4, 4, (4, 3), 4, groups=2, c_reduced=3, op="selective_kernel"),
     SkConvCase("whole split layer", 3, 4, (5, 5), 3, (3, 5), (1, 1), 2, 1, True, c_reduced=2, op="selective_kernel"),
+    PoolCase("pooling", 2, 3, (7, 6), padding=1),
+    PoolCase("same pooling", 2, 3, (6, 5), same=True),
 ]
 
 

@@ -245,6 +245,38 @@ def sk_select_grad(dy, u, attention) -> Result:
     return {"du": attention[..., None, None] * dy[:, None], "dattention": np.einsum("nmchw,nchw->nmc", u, dy)}
 
 
+# ---- max_pool ----
+
+
+def _pool_windows(x: Array, kernel: int, stride: int, padding: int, same: bool) -> tuple[Array, tuple[int, int]]:
+    """(n, c, h_out, w_out, kernel * kernel), and the padding above and on the left."""
+    pads, counts = [], []
+    for size in x.shape[2:]:
+        count = -(-size // stride) if same else (size + 2 * padding - kernel) // stride + 1
+        missing = max((count - 1) * stride + kernel - size, 0)
+        before = missing // 2 if same else padding
+        pads.append((before, max(missing - before, 0)))
+        counts.append(count)
+    padded = np.pad(x, ((0, 0), (0, 0), *pads), constant_values=-np.inf)
+    win = sliding_window_view(padded, (kernel, kernel), axis=(2, 3))[:, :, ::stride, ::stride]
+    win = win[:, :, : counts[0], : counts[1]]
+    return win.reshape(*win.shape[:4], -1), (pads[0][0], pads[1][0])
+
+
+def max_pool(x, *, kernel, stride=1, padding=0, same=False) -> Result:
+    return {"y": _pool_windows(x, kernel, stride, padding, same)[0].max(-1)}
+
+
+def max_pool_grad(dy, x, *, kernel, stride=1, padding=0, same=False) -> Result:
+    """For finite x, where a window's first largest value is never padding."""
+    win, (top, left) = _pool_windows(x, kernel, stride, padding, same)
+    first = win.argmax(-1)
+    n, c, oh, ow = np.indices(first.shape)
+    dx = np.zeros_like(x)
+    np.add.at(dx, (n, c, oh * stride - top + first // kernel, ow * stride - left + first % kernel), dy)
+    return {"dx": dx}
+
+
 # ---- selective_kernel ----
 
 

@@ -94,7 +94,9 @@ def library_path(op: str) -> Path:
         return binary.library_path()
     active_backend()  # raises with the reason if it cannot run
     if not cuda.has(op):
-        raise BackendUnavailableError(f"{op}: not an op of backend cuda: on a GPU plain convolutions are cuDNN's")
+        raise BackendUnavailableError(
+            f"{op}: not an op of backend cuda: on a GPU plain convolutions and pooling are cuDNN's"
+        )
     return cuda.library_path()
 
 

@@ -9,6 +9,7 @@ from mindspore import nn
 
 from sknet_ops import backends
 from sknet_ops.fusion import report as reports
+from sknet_ops.fusion.pool import FusedMaxPool2d, adopt_pool
 from sknet_ops.fusion.report import FusionReport, Left, Swapped
 from sknet_ops.fusion.rewrite import fuse_methods, fused_before
 from sknet_ops.fusion.selective import adopt, is_selective_kernel
@@ -17,16 +18,18 @@ from sknet_ops.fusion.step import FusedRun
 from sknet_ops.layers import ConvBnAct, SelectiveKernel
 from sknet_ops.layers.holders import UnsupportedCellError, describe
 
+_OTHER_OPS = {SelectiveKernel: "selective_kernel", FusedMaxPool2d: "max_pool"}
 _UNREAD = "no nn.BatchNorm2d was seen to follow it, in an nn.SequentialCell or in a method"
 
 
 def fuse(net: nn.Cell, return_report: bool = False) -> nn.Cell | tuple[nn.Cell, FusionReport]:
     """Lets a network run on the fused ops, in place.
 
-    Taken are MindCV's SelectiveKernel cells, and runs of nn.Conv2d, nn.BatchNorm2d, optionally an addition, optionally
-    ReLU: in an nn.SequentialCell, or written out in a method (``x = self.conv1(x)``, ``x = self.bn1(x)`` ...). All
-    other cells stay as they are. Every cell stays where it is, and so do its parameters, with their names, order and
-    identity: checkpoints, optimizers, ``set_train``, frozen norms work as before. Only what calls them changes.
+    Taken are MindCV's SelectiveKernel cells, nn.MaxPool2d, and runs of nn.Conv2d, nn.BatchNorm2d, optionally an
+    addition, optionally ReLU: in an nn.SequentialCell, or written out in a method (``x = self.conv1(x)``,
+    ``x = self.bn1(x)`` ...). All other cells stay as they are. Every cell stays where it is, and so do its parameters,
+    with their names, order and identity: checkpoints, optimizers, ``set_train``, frozen norms work as before. Only what
+    calls them changes.
 
     Call it before the network is first compiled or wrapped in a training cell: a graph that was compiled before keeps
     its old form. Cells that are to be replaced (a new stem, say) are replaced before too.
@@ -72,6 +75,8 @@ class _Fusion:
             elif isinstance(cell, SelectiveKernel):
                 self._keep_inside(cell)
                 self._swap(cell, cell, "a SelectiveKernel that was fused already")
+            elif isinstance(cell, nn.MaxPool2d):
+                self._max_pool(cell)
         for _, cell in self.cells:
             if isinstance(cell, ConvBnAct):
                 self._swap(cell, cell.conv_holder, "a ConvBnAct that was fused already")
@@ -100,11 +105,22 @@ class _Fusion:
         self._keep_inside(cell)
         self._swap(cell, cell, "the SelectiveKernel")
 
+    def _max_pool(self, cell: nn.MaxPool2d) -> None:
+        if isinstance(cell, FusedMaxPool2d):
+            self._swap(cell, cell, "an nn.MaxPool2d that was fused already")
+            return
+        try:
+            adopt_pool(cell)
+        except UnsupportedCellError as error:
+            self._leave(cell, str(error))
+            return
+        self._swap(cell, cell, "the nn.MaxPool2d")
+
     def _keep_inside(self, cell: nn.Cell) -> None:
         self.inside |= {id(child) for _, child in cell.cells_and_names() if child is not cell}
 
     def _swap(self, cell: nn.Cell, key: nn.Cell, replaces: str) -> None:
-        op = "selective_kernel" if isinstance(cell, SelectiveKernel) else "conv_bn_act"
+        op = next((op for kind, op in _OTHER_OPS.items() if isinstance(cell, kind)), "conv_bn_act")
         self.swapped[id(key)] = Swapped(self.names.get(id(key), ""), op, replaces)
 
     def _swap_run(self, fused: FusedRun, residual: bool) -> None:

@@ -15,7 +15,7 @@ class Swapped:
     """One fused op: where it stands and what it replaces."""
 
     name: str  # path of the cell (of the convolution, for a run)
-    op: str  # "selective_kernel" or "conv_bn_act"
+    op: str  # "selective_kernel", "conv_bn_act" or "max_pool"
     replaces: str
 
     def __str__(self) -> str:

@@ -13,12 +13,13 @@ from functools import wraps
 
 from sknet_ops import backends
 from sknet_ops.primitives import conv_bn_act as _conv_bn_act
+from sknet_ops.primitives import max_pool as _max_pool
 from sknet_ops.primitives import selective_kernel as _selective_kernel
 from sknet_ops.primitives import sk_attention as _sk_attention
 from sknet_ops.primitives import sk_conv as _sk_conv
 from sknet_ops.primitives import sk_select as _sk_select
 
-__all__ = ["conv_bn_act", "selective_kernel", "sk_attention", "sk_conv", "sk_select"]
+__all__ = ["conv_bn_act", "max_pool", "selective_kernel", "sk_attention", "sk_conv", "sk_select"]
 
 
 def _chosen(native: Callable) -> Callable:
@@ -30,6 +31,7 @@ def _chosen(native: Callable) -> Callable:
 
 
 conv_bn_act = _chosen(_conv_bn_act.conv_bn_act)
+max_pool = _chosen(_max_pool.max_pool)
 selective_kernel = _chosen(_selective_kernel.selective_kernel)
 sk_attention = _chosen(_sk_attention.sk_attention)
 sk_conv = _chosen(_sk_conv.sk_conv)

@@ -12,6 +12,13 @@ from collections.abc import Callable
 Grad = Callable[[tuple, tuple, tuple], tuple]
 
 
+def _arity_1(grad: Grad) -> Callable:
+    def bprop(a0, out, dout):
+        return grad((a0,), out, dout)
+
+    return bprop
+
+
 def _arity_2(grad: Grad) -> Callable:
     def bprop(a0, a1, out, dout):
         return grad((a0, a1), out, dout)
@@ -153,6 +160,7 @@ def _arity_27(grad: Grad) -> Callable:
 
 
 _WRAPPERS = {
+    1: _arity_1,
     2: _arity_2,
     6: _arity_6,
     7: _arity_7,

@@ -138,6 +138,7 @@ def test_costs_of_gradients_and_parts() -> None:
     u, a = (2, 3, 4, 5, 6), (2, 3, 4)
     assert costs.cost("sk_select", [u, a, (2, 4, 5, 6)]) == (2 * 720, 4 * (720 + 24 + 240))
     assert costs.cost("sk_select_grad", [(2, 4, 5, 6), u, a, u, a])[0] == 4 * 720
+    assert costs.cost("max_pool", [(2, 4, 5, 6), (2, 4, 3, 3)]) == (0, 4 * (240 + 72))
     attention = [u, (8, 4), *[(8,)] * 4, (12, 8), a]
     assert costs.cost("sk_attention", attention)[0] == 2 * 2 * (8 * 4 + 12 * 8)
     x, w, v = (2, 4, 5, 5), (6, 2, 3, 3), (6,)

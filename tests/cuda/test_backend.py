@@ -52,5 +52,7 @@ def test_library_of_an_op(monkeypatch: pytest.MonkeyPatch) -> None:
     assert backends.library_path("selective_kernel_grad") == cuda.LIBRARY
     with pytest.raises(BackendUnavailableError, match="conv_bn_act: not an op of backend cuda"):
         backends.library_path("conv_bn_act")
+    with pytest.raises(BackendUnavailableError, match="max_pool: not an op of backend cuda: .* pooling are cuDNN's"):
+        backends.library_path("max_pool")
     monkeypatch.delenv("SKNET_OPS_BACKEND")
     assert backends.library_path("conv_bn_act").name == "libsknet_ops.so"

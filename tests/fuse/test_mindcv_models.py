@@ -49,6 +49,7 @@ def test_logits_and_names(name: str, pynative_mode: None) -> None:
     units, convolutions = MODELS[name]
     assert [entry.op for entry in report.swapped].count("selective_kernel") == units
     assert [entry.op for entry in report.swapped].count("conv_bn_act") == convolutions
+    assert [entry.name for entry in report.swapped if entry.op == "max_pool"] == ["max_pool"]
     assert sum(isinstance(cell, SelectiveKernel) for _, cell in net.cells_and_names()) == units
     after = list(net.parameters_and_names())
     assert [(n, id(p), p.name) for n, p in after] == [(n, id(p), p.name) for n, p in parameters]
@@ -107,12 +108,12 @@ def test_checkpoints_both_ways(tmp_path: Path, pynative_mode: None) -> None:
 
 
 def test_resnet(pynative_mode: None) -> None:
-    """No SK unit in it: the convolutions alone."""
+    """No SK unit in it: the convolutions and the pooling alone."""
     net = create("resnet18").set_train(False)
     x = images(1)
     expected = net(x).asnumpy()
     _, report = sknet_ops.fuse(net, return_report=True)
-    assert (len(report.swapped), report.left) == (20, [])
+    assert (len(report.swapped), report.left) == (21, [])
     assert relative(net(x).asnumpy(), expected) < LOGITS
 
 

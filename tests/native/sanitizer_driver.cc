@@ -306,6 +306,37 @@ void run_selective_kernel(const OpTable<T>& table, const SkCase& c, bool trainin
   release_scratch();
 }
 
+struct PoolCase {
+  int64_t n, c, h, w, kernel, stride, pad_top, pad_left, h_out, w_out;
+};
+
+constexpr PoolCase kPool[] = {
+    {1, 1, 1, 1, 1, 1, 0, 0, 1, 1},     // one of everything
+    {0, 3, 5, 5, 3, 2, 1, 1, 3, 3},     // no image
+    {2, 3, 14, 14, 3, 2, 1, 1, 7, 7},   // centred stem
+    {2, 3, 14, 14, 3, 2, 0, 0, 7, 7},   // the same, padded on one side
+    {2, 3, 13, 35, 3, 2, 1, 1, 7, 18},  // odd sizes
+    {1, 2, 5, 131, 3, 2, 0, 0, 2, 65},  // rows of many vectors, none padded
+    {1, 2, 6, 64, 3, 2, 0, 0, 3, 32},   // whole vectors
+    {2, 3, 1, 40, 3, 2, 1, 1, 1, 20},   // one row
+    {2, 3, 40, 1, 3, 2, 1, 1, 20, 1},   // one column
+    {2, 3, 8, 9, 2, 2, 0, 0, 4, 4},     // patches
+    {2, 3, 9, 20, 5, 1, 2, 2, 9, 20},   // windows that overlap much
+    {2, 3, 11, 10, 2, 3, 1, 1, 4, 4},   // stride larger than the kernel
+};
+
+template <typename T>
+void run_max_pool(const OpTable<T>& table, const PoolCase& c) {
+  Heap<T> heap;
+  const MaxPoolParams p{c.n, c.c, c.h, c.w, c.kernel, c.stride, c.pad_top, c.pad_left, c.h_out, c.w_out};
+  const int64_t in = c.n * c.c * c.h * c.w, out = c.n * c.c * c.h_out * c.w_out;
+  const T* x = heap.filled(in);
+  table.max_pool(p, {x, heap.empty(out)});
+  release_scratch();
+  table.max_pool_grad(p, {heap.filled(out), x, heap.empty(in)});
+  release_scratch();
+}
+
 template <typename T>
 void run_all(const OpTable<T>& table, const char* name) {
   for (const bool training : {true, false}) {
@@ -317,6 +348,9 @@ void run_all(const OpTable<T>& table, const char* name) {
       run_attention_and_select(table, c, training);
       run_selective_kernel(table, c, training);
     }
+  }
+  for (const PoolCase& c : kPool) {
+    run_max_pool(table, c);
   }
   std::printf("clean: %s\n", name);
   std::fflush(stdout);

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.cases import OPS, AttentionCase, ConvCase, SkConvCase, cast, gradient_arguments, mode
+from tests.cases import OPS, AttentionCase, ConvCase, PoolCase, SkConvCase, cast, gradient_arguments, mode
 
 CASES = {
     "conv_bn_act": ConvCase("good", 2, 4, (5, 6), 6, groups=2, residual=True),
@@ -21,6 +21,7 @@ CASES = {
     "sk_attention": AttentionCase("good", 2, 6, (3, 3), 2, 5),
     "sk_select": AttentionCase("good", 2, 6, (3, 3), 2, op="sk_select"),
     "selective_kernel": SkConvCase("good", 2, 4, (5, 6), 6, groups=2, c_reduced=5, op="selective_kernel"),
+    "max_pool": PoolCase("good", 2, 4, (5, 6), padding=1),
 }
 
 
@@ -67,6 +68,8 @@ TYPES = [
     ("sk_conv", "moving_mean", lambda v: None, "incompatible function arguments"),
     ("sk_attention", "fc_reduce", lambda v: v.astype(np.complex64), "fc_reduce: got dtype complex64"),
     ("sk_select_grad", "dy", lambda v: v.astype(bool), "dy: got dtype bool"),
+    ("max_pool", "x", lambda v: v.astype(np.float64), "x: got dtype float64, expected float32"),
+    ("max_pool_grad", "dy", lambda v: v.tolist(), "dy: got .*list"),
     ("conv_bn_act", "stride", lambda v: 1.5, "incompatible function arguments"),
     ("sk_conv", "dilation", lambda v: 1, "incompatible function arguments"),
 ]
@@ -76,6 +79,16 @@ VALUES = [
     ("conv_bn_act", "x", lambda v: v[..., ::-1], "x: got a strided or misaligned array"),
     ("conv_bn_act", "x", lambda v: v.transpose(0, 2, 3, 1), "x: got a strided"),
     ("conv_bn_act", "x", _misaligned, "x: got a strided or misaligned array"),
+    ("max_pool", "x", lambda v: v[:, ::2], "x: got a strided"),
+    ("max_pool", "x", lambda v: v[0], r"x: got shape \(4, 5, 6\), expected rank 4"),
+    ("max_pool", "x", lambda v: v[:, :0].copy(), "x: got shape .*dimension 1 in 1"),
+    ("max_pool", "kernel", lambda v: 0, "kernel: got 0, expected an integer in 1"),
+    ("max_pool", "kernel", lambda v: 9, "x: got height 5 with kernel 9"),
+    ("max_pool", "stride", lambda v: -1, "stride: got -1"),
+    ("max_pool", "padding", lambda v: 2, r"padding: got 2, expected an integer in 0\.\.1, half of kernel 3"),
+    ("max_pool", "padding", lambda v: -1, "padding: got -1"),
+    ("max_pool", "same", lambda v: True, "padding: got 1, expected 0, as same pads by itself"),
+    ("max_pool_grad", "dy", lambda v: v[..., 1:].copy(), "dy: got shape .*expected shape"),
     ("conv_bn_act", "moving_mean", _read_only, "moving_mean: got a read-only array"),
     ("sk_conv", "moving_variance", _swap(1, _read_only), r"moving_variance\[1\]: got a read-only"),
     # rank and size

@@ -13,6 +13,7 @@ from tests.cases import (
     ATTENTION,
     CONV,
     OPS,
+    POOL,
     SELECT,
     SELECTIVE_KERNEL,
     SK_CONV,
@@ -25,7 +26,7 @@ from tests.cases import (
     modes,
 )
 
-CASES = [case for case in [*CONV, *SK_CONV, *ATTENTION, *SELECT, *SELECTIVE_KERNEL] if case.n > 1]
+CASES = [case for case in [*CONV, *SK_CONV, *ATTENTION, *SELECT, *SELECTIVE_KERNEL, *POOL] if case.n > 1]
 
 
 # Whether the mean of values among which one is infinite is that or NaN depends on the way to sum; finite it is not.

@@ -72,12 +72,18 @@ class SelectiveKernelCell(OpCell):
         )  # fmt: skip
 
 
+class MaxPoolCell(OpCell):
+    def construct(self) -> Tensor:
+        return functional.max_pool(self.x, **self.attrs)
+
+
 CELLS = {
     "conv_bn_act": ConvBnActCell,
     "sk_conv": SkConvCell,
     "sk_attention": SkAttentionCell,
     "sk_select": SkSelectCell,
     "selective_kernel": SelectiveKernelCell,
+    "max_pool": MaxPoolCell,
 }
 
 

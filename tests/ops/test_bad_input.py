@@ -51,8 +51,12 @@ def selective_kernel() -> dict[str, Any]:
     return dict(**sk_conv(), fc_reduce=ones(4, 8), fc_select=ones(16, 4), **attn)
 
 
+def max_pool() -> dict[str, Any]:
+    return dict(x=ones(2, 4, 6, 6), kernel=3, stride=2, padding=1)
+
+
 RIGHT: dict[str, Callable[[], dict[str, Any]]] = {
-    f.__name__: f for f in (conv_bn_act, sk_conv, sk_attention, sk_select, selective_kernel)
+    f.__name__: f for f in (conv_bn_act, sk_conv, sk_attention, sk_select, selective_kernel, max_pool)
 }
 X = "(n, c_in, h, w)"
 U = "(n, branches, c, h, w)"
@@ -78,6 +82,9 @@ BAD = [
     ("sk_attention", dict(u=[1]), TypeError, "u: got list, expected Tensor"),
     ("sk_select", dict(attention=0.5), TypeError, "attention: got float, expected Tensor"),
     ("selective_kernel", dict(attn_eps=[1]), TypeError, "attn_eps: got list [1], expected a finite number >= 0"),
+    ("max_pool", dict(x=2), TypeError, "x: got int, expected Tensor"),
+    ("max_pool", dict(kernel=(3, 3)), TypeError, "kernel: got tuple (3, 3), expected an int in 1..4096"),
+    ("max_pool", dict(same="same"), TypeError, "same: got str 'same', expected a bool"),
     # of a wrong dtype
     ("conv_bn_act", dict(x=ones(2, 4, 6, 6, dtype=np.float16)), TypeError, "x: got dtype float16, expected float32"),
     ("conv_bn_act", dict(x=ones(2, 4, 6, 6).astype(ms.bfloat16)), TypeError,
@@ -92,7 +99,13 @@ BAD = [
     ("sk_select", dict(u=ones(2, 2, 8, 3, 3, dtype=np.float64)), TypeError, "u: got dtype float64, expected float32"),
     ("selective_kernel", dict(fc_reduce=ones(4, 8, dtype=np.float16)), TypeError,
      "fc_reduce: got dtype float16, expected float32"),
+    ("max_pool", dict(x=ones(2, 4, 6, 6, dtype=np.float16)), TypeError, "x: got dtype float16, expected float32"),
     # out of range
+    ("max_pool", dict(kernel=0), ValueError, "kernel: got 0, expected an int in 1..4096"),
+    ("max_pool", dict(stride=0), ValueError, "stride: got 0, expected an int in 1..4096"),
+    ("max_pool", dict(padding=-1), ValueError, "padding: got -1, expected an int in 0..4096"),
+    ("max_pool", dict(padding=2), ValueError, "padding: got 2, expected an int in 0..1, half of kernel 3"),
+    ("max_pool", dict(same=True), ValueError, "padding: got 1, expected 0, as same pads by itself"),
     ("conv_bn_act", dict(stride=0), ValueError, "stride: got 0, expected an int in 1..4096"),
     ("conv_bn_act", dict(padding=-1), ValueError, "padding: got -1, expected an int in 0..4096"),
     ("conv_bn_act", dict(dilation=5000), ValueError, "dilation: got 5000, expected an int in 1..4096"),
@@ -151,6 +164,12 @@ BAD = [
      "attn_beta: got shape (5,), expected (4,), one value a channel"),
     ("selective_kernel", dict(fc_select=ones(16, 5)), ValueError,
      "fc_select: got shape (16, 5), expected (16, 4) or (16, 4, 1, 1)"),
+    ("max_pool", dict(x=ones(4, 6, 6)), ValueError, "x: got shape (4, 6, 6), expected rank 4: (n, c, h, w)"),
+    ("max_pool", dict(x=ones(2, 4, 6, 0)), ValueError,
+     "x: got shape (2, 4, 6, 0), expected (n, c, h, w) with dimension 3 of at least 1"),
+    ("max_pool", dict(kernel=9), ValueError,
+     "x: got height 6 with kernel 9, dilation 1, padding 1, expected a kernel extent of at most the padded height (8, "
+     "the kernel spans 9)"),
 ]  # fmt: skip
 
 

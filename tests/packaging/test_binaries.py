@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.packaging.conftest import Wheel
 
-OPS = ("conv_bn_act", "sk_conv", "sk_attention", "sk_select", "selective_kernel")
+OPS = ("conv_bn_act", "sk_conv", "sk_attention", "sk_select", "selective_kernel", "max_pool")
 SYSTEM_LIBRARIES = re.compile(
     r"libstdc\+\+\.so\.6|libgcc_s\.so\.1|libc\.so\.6|libm\.so\.6|libpthread\.so\.0|ld-linux\S*"
 )

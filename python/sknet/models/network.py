@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The network that a ModelSpec describes. Every convolution in it runs through sknet_ops."""
+"""The network that a ModelSpec describes. Every convolution in it, and the pooling, runs through sknet_ops."""
 
 import mindspore.common.initializer as init
 from mindspore import Tensor, nn, ops
 
 from sknet.models.blocks import SKBasicBlock, SKBottleneck, conv_bn_act, make_shortcut
 from sknet.models.catalog import ModelSpec
-from sknet_ops.layers import ConvBnAct
+from sknet_ops.layers import ConvBnAct, MaxPool2d
 
 
 class SKNet(nn.Cell):
@@ -37,9 +37,9 @@ class SKNet(nn.Cell):
             # One op over the two cells, which stay children here and keep MindCV's names.
             self.stem = ConvBnAct.over(self.conv1, self.bn1, nn.ReLU())
         if spec.pool == "same":
-            self.max_pool = nn.MaxPool2d(3, 2, pad_mode="same")
+            self.max_pool = MaxPool2d(3, 2, pad_mode="same")
         elif spec.pool == "centred":
-            self.max_pool = nn.MaxPool2d(3, 2, pad_mode="pad", padding=1)
+            self.max_pool = MaxPool2d(3, 2, pad_mode="pad", padding=1)
         else:
             self.max_pool = nn.Identity()
 

@@ -18,6 +18,7 @@ from sknet.data.folder import ImageFolder, check_num_classes
 from sknet.data.pipeline import eval_batches, iterate
 from sknet.engine.checkpoint import read_sidecar
 from sknet.engine.step import EvalStep
+from sknet.interrupt import Interrupt
 
 
 @dataclass(frozen=True)
@@ -100,4 +101,6 @@ def validate(config: Config, progress: bool = True) -> Scores:
     classes = check_num_classes(config.num_classes, folder)
     ms.set_context(mode=config.mode)
     net = create_model(config.model, num_classes=classes, checkpoint_path=config.ckpt_path)
-    return evaluate(EvalStep(net), eval_batches(config, folder), config.batch_size, progress)
+    with Interrupt() as interrupt:
+        interrupt.check()
+        return evaluate(EvalStep(net), eval_batches(config, folder), config.batch_size, progress, interrupt.check)

@@ -117,6 +117,7 @@ class Trainer:
             say(f"continuing {self.state_path} after step {progress.step}")
         try:
             with Interrupt() as interrupt:
+                interrupt.check()  # one that came while all was built
                 while not (progress.finished and progress.epoch >= config.epoch_size):
                     if progress.finished:
                         progress.epoch, progress.step_in_epoch, progress.loss_sum = progress.epoch + 1, 0, 0.0

@@ -18,6 +18,7 @@ from sknet.engine import checkpoint as checkpoints
 from sknet.engine import trainer as trainer_module
 from sknet.engine.optimizer import create_optimizer, parameter_groups
 from sknet.engine.schedule import learning_rates
+from sknet.engine.state import State
 from sknet.engine.step import BinaryCrossEntropy, CrossEntropy, TrainStep
 
 
@@ -252,7 +253,9 @@ def test_copy_replaces(tmp_path: Path) -> None:
 
 
 def test_run(settings, capsys: pytest.CaptureFixture[str]) -> None:
-    config = settings(epoch_size=4, decay_epochs=4, keep_checkpoint_max=2, label_smoothing=0.1, loss_scale=128)
+    config = settings(
+        epoch_size=4, decay_epochs=4, keep_checkpoint_max=2, label_smoothing=0.1, loss_scale=128, ema=True
+    )
     best = train(config)
     run = Path(config.ckpt_save_dir)
     assert sorted(p.name for p in run.iterdir()) == [
@@ -269,6 +272,14 @@ def test_run(settings, capsys: pytest.CaptureFixture[str]) -> None:
     info = json.loads((run / "sknet_tiny-last.json").read_text())
     assert (info["epoch"], info["step"], info["classes"], info["model"]) == (4, 12, ["a", "b"], "sknet_tiny")
     assert info["config"]["lr"] == 0.05
+
+    # Saved is the average, the last weights and statistics are in the state.
+    state = State.read(run / "sknet_tiny-state.safetensors").arrays
+    saved = {name: value.asnumpy() for name, value in ms.load_checkpoint(str(run / "sknet_tiny-last.ckpt")).items()}
+    for name, value in saved.items():
+        np.testing.assert_array_equal(value, state[f"ema.{name}"], err_msg=name)
+    for name in ("classifier.weight", "bn1.moving_mean"):
+        assert not np.array_equal(saved[name], state[name])
 
     # The best by validation accuracy, the earliest of equals; validate finds what training printed.
     accuracies = [float(row["val_top1"]) for row in rows]

@@ -43,6 +43,9 @@ def settings(image_folder, tmp_path: Path, graph_mode: None):
             "decay_epochs": 2,
             "lr": 0.05,
             "re_prob": 0.3,
+            "ema": True,
+            "ema_decay": 0.9,
+            "gradient_accumulation_steps": 2,
             "num_parallel_workers": 2,
             "save_interval_steps": 1,
         }

@@ -128,6 +128,13 @@ class Config:
     eps: float = _option(1e-8, "optimizer", "adamw, lamb: added to the root of the mean square", at_least=0)
     clip_grad: bool = _option(False, "optimizer", "limit the gradients' global norm")
     clip_value: float = _option(15.0, "optimizer", "the limit of clip_grad", at_least=1e-12)
+    gradient_accumulation_steps: int = _option(
+        1, "optimizer", "steps whose gradients are averaged for one update", at_least=1
+    )
+    ema: bool = _option(False, "optimizer", "average the weights over the updates; validate and save the average")
+    ema_decay: float = _option(
+        0.9999, "optimizer", "ema: share of the average that an update keeps", at_least=0, below=1
+    )
 
     def check(self) -> None:
         """ConfigError on the first value that is out of its range, naming the key."""

@@ -12,7 +12,6 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor
 
 from sknet.config import Config, save_config
 from sknet.data.folder import ImageFolder, check_num_classes
@@ -20,10 +19,10 @@ from sknet.data.pipeline import eval_batches, train_batches
 from sknet.engine.checkpoint import copy_checkpoint, remove_checkpoint, save_checkpoint
 from sknet.engine.evaluate import Scores, evaluate
 from sknet.engine.log import CsvLog, EpochProgress, say
-from sknet.engine.optimizer import create_optimizer
 from sknet.engine.schedule import learning_rates
 from sknet.engine.state import Progress, State, save_state
-from sknet.engine.step import LOSSES, EvalStep, TrainStep
+from sknet.engine.step import EvalStep
+from sknet.engine.updates import Updates
 from sknet.interrupt import Interrupt
 
 
@@ -49,17 +48,14 @@ class Trainer:
         ms.set_seed(config.seed)
         np.random.seed(config.seed)
         self.net = create_model(config.model, num_classes=num_classes, checkpoint_path=config.ckpt_path or None)
-        self.rates = learning_rates(config, self.steps)
-        optimizer = create_optimizer(self.net, config, self.rates)
-        loss, clip = LOSSES[config.loss](config.label_smoothing), config.clip_value if config.clip_grad else None
-        self.train_step = TrainStep(self.net, loss, optimizer, config.loss_scale, clip)
+        self.updates = Updates(self.net, config, learning_rates(config, self.steps))
         self.eval_step = EvalStep(self.net)
 
         self.run_dir = Path(config.ckpt_save_dir)
         self.progress = Progress()
         state = self._unfinished()
         if state:
-            state.restore(self._stateful())
+            state.restore(self.updates.parameters())
             self.progress = state.progress
         self.resumed = state is not None
 
@@ -84,11 +80,6 @@ class Trainer:
             return None  # of a run that came to its end
         state.check(self.config, self.steps)
         return state
-
-    def _stateful(self) -> list[ms.Parameter]:
-        """All that training changes. The optimizer's table of learning rates follows from the recipe."""
-        found = {p.name: p for cell in (self.net, self.train_step.optimizer) for p in cell.get_parameters()}
-        return [parameter for name, parameter in found.items() if name != "learning_rate"]
 
     def run(self) -> Path:
         """Train to the end, from the start or from where the run folder's state stands.
@@ -125,7 +116,8 @@ class Trainer:
                     self._epoch(interrupt)
         except KeyboardInterrupt:
             if progress.step:
-                save_checkpoint(self.net, self.last_path, self._info(None))
+                with self.updates.averaged():
+                    save_checkpoint(self.net, self.last_path, self._info(None))
                 self._save_state()
                 say(f"interrupted in epoch {progress.epoch} at step {progress.step}; saved {self.last_path}")
             raise
@@ -140,17 +132,17 @@ class Trainer:
         """The rest of the epoch that `progress` stands in."""
         config, progress, start = self.config, self.progress, time.perf_counter()
         done = progress.step_in_epoch
-        self.train_step.set_train(True)
+        self.updates.step.set_train(True)
         batches = train_batches(config, self.train_folder, progress.epoch)
         with (
             EpochProgress(progress.epoch, config.epoch_size, self.steps, config.log_interval, done) as bar,
             contextlib.closing(batches.starting_at(done)) as rest,
         ):
             for images, labels in rest:
-                loss = float(self.train_step(Tensor(images), Tensor(labels)).asnumpy())
+                loss = self.updates(progress.step, images, labels)
                 if not math.isfinite(loss):
                     raise TrainingError(self._not_finite(loss))
-                rate = self.rates[progress.step]
+                rate = self.updates.rate(progress.step)
                 progress.step += 1
                 progress.step_in_epoch += 1
                 progress.loss_sum += loss
@@ -165,14 +157,15 @@ class Trainer:
         """Validation, checkpoint, log and state."""
         config, progress = self.config, self.progress
         epoch, mean_loss, scores = progress.epoch, progress.loss_sum / self.steps, None
-        if self.val_folder and (epoch % config.val_interval == 0 or epoch == config.epoch_size):
-            batches = eval_batches(config, self.val_folder)
-            scores = evaluate(self.eval_step, batches, config.batch_size, True, interrupt.check)
-        dropped = self._save(scores)
+        with self.updates.averaged():
+            if self.val_folder and (epoch % config.val_interval == 0 or epoch == config.epoch_size):
+                batches = eval_batches(config, self.val_folder)
+                scores = evaluate(self.eval_step, batches, config.batch_size, True, interrupt.check)
+            dropped = self._save(scores)
         row = {
             "epoch": str(epoch),
             "step": str(progress.step),
-            "lr": f"{self.rates[progress.step - 1]:.6g}",
+            "lr": f"{self.updates.rate(progress.step - 1):.6g}",
             "train_loss": f"{mean_loss:.6f}",
             "images_per_s": f"{speed:.1f}",
             "seconds": f"{time.perf_counter() - start:.2f}",
@@ -195,7 +188,7 @@ class Trainer:
         )
 
     def _save_state(self) -> None:
-        save_state(self.state_path, self._stateful(), self.progress, self.config, self.steps)
+        save_state(self.state_path, self.updates.parameters(), self.progress, self.config, self.steps)
 
     def _save(self, scores: Scores | None) -> list[Path]:
         """Write the epoch's checkpoints; returns those that are too many once the state is saved."""
@@ -226,7 +219,7 @@ class Trainer:
         good = f"the last good checkpoint is {self.last_path}" if epoch > 1 else "no checkpoint had been saved"
         return (
             f"the loss is {loss} at step {step + 1} (epoch {epoch}, learning rate "
-            f"{self.rates[step]:.3g}); {good}. A lower --lr or a longer --warmup_epochs may help"
+            f"{self.updates.rate(step):.3g}); {good}. A lower --lr or a longer --warmup_epochs may help"
         )
 
 

@@ -43,7 +43,6 @@ def test_gathered_gradients_are_the_large_batchs(data, mode: str) -> None:  # no
         for number in range(3 * step, 3 * step + 3):
             for name, value in values(parts).items():
                 np.testing.assert_array_equal(value, before[name], err_msg=name)
-            assert small.rate(number) == rates[step]
             small(number, images[number * 2 : number * 2 + 2], labels[number * 2 : number * 2 + 2])
         for name, value in values(whole).items():
             assert not np.array_equal(value, before[name])

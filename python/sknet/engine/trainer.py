@@ -142,7 +142,7 @@ class Trainer:
                 loss = self.updates(progress.step, images, labels)
                 if not math.isfinite(loss):
                     raise TrainingError(self._not_finite(loss))
-                rate = self.updates.rate(progress.step)
+                rate = self.updates.rates[progress.step]
                 progress.step += 1
                 progress.step_in_epoch += 1
                 progress.loss_sum += loss
@@ -165,7 +165,7 @@ class Trainer:
         row = {
             "epoch": str(epoch),
             "step": str(progress.step),
-            "lr": f"{self.updates.rate(progress.step - 1):.6g}",
+            "lr": f"{self.updates.rates[progress.step - 1]:.6g}",
             "train_loss": f"{mean_loss:.6f}",
             "images_per_s": f"{speed:.1f}",
             "seconds": f"{time.perf_counter() - start:.2f}",
@@ -219,7 +219,7 @@ class Trainer:
         good = f"the last good checkpoint is {self.last_path}" if epoch > 1 else "no checkpoint had been saved"
         return (
             f"the loss is {loss} at step {step + 1} (epoch {epoch}, learning rate "
-            f"{self.updates.rate(step):.3g}); {good}. A lower --lr or a longer --warmup_epochs may help"
+            f"{self.updates.rates[step]:.3g}); {good}. A lower --lr or a longer --warmup_epochs may help"
         )
 
 

@@ -46,10 +46,6 @@ class Updates:
                 self.average()
         return loss
 
-    def rate(self, number: int) -> float:
-        """Learning rate that the gradients of step `number` are used with."""
-        return self.rates[min(number - number % self.every + self.every, len(self.rates)) - 1]
-
     def parameters(self) -> list[Parameter]:
         """All that training changes. The optimizer's table of learning rates follows from the recipe."""
         cells = [self.net, self.step, self.update, self.average]

@@ -4,18 +4,23 @@
 import csv
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn
+from PIL import Image
 from sknet import create_model
 from sknet.config import Config, ConfigError, load_config
 from sknet.data.folder import DataError
 from sknet.engine import TrainingError, train, validate
 from sknet.engine import checkpoint as checkpoints
 from sknet.engine import trainer as trainer_module
+from sknet.engine.curves import plot_curves
+from sknet.engine.environment import add_start, git_state
+from sknet.engine.log import TensorBoardLog
 from sknet.engine.optimizer import create_optimizer, parameter_groups
 from sknet.engine.schedule import learning_rates
 from sknet.engine.state import State
@@ -48,6 +53,19 @@ def settings(image_folder, tmp_path: Path):
 def rows_of(run: Path) -> list[dict]:
     with (run / "log.csv").open() as file:
         return list(csv.DictReader(file))
+
+
+def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard shows, as tag -> (step, value)."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    events = accumulator.EventAccumulator(str(run / "tensorboard")).Reload()
+    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def assert_same_as_rows(shown: dict, rows: list[dict]) -> None:
+    for tag, column in (("train/loss", "train_loss"), ("train/lr", "lr"), ("val/top1", "val_top1")):
+        assert [step for step, _ in shown[tag]] == [int(row["step"]) for row in rows]
+        np.testing.assert_allclose([value for _, value in shown[tag]], [float(row[column]) for row in rows], rtol=1e-6)
 
 
 # ---- parts ----
@@ -249,6 +267,59 @@ def test_copy_replaces(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.ckpt", "a.json", "last.ckpt", "last.json"]
 
 
+# ---- the run folder ----
+
+
+def test_continued_tensorboard_log(tmp_path: Path) -> None:
+    """Steps that a kill took back are shown once, as they were the second time."""
+    for first, done in ((1, 0), (4, 3)):
+        log = TensorBoardLog(tmp_path / "tensorboard", done)
+        for step in range(first, first + 5):
+            log.step(step, 10.0 * first + step, 0.1)
+        log.close()
+    shown = scalars(tmp_path)["step/loss"]
+    assert shown == [(1, 11), (2, 12), (3, 13), (4, 44), (5, 45), (6, 46), (7, 47), (8, 48)]
+
+
+def test_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "environment.json"
+    for step in (0, 5, 9):
+        add_start(path, step)
+    assert [start["step"] for start in json.loads(path.read_text())] == [0, 5, 9]
+    add_start(path, 0)
+    assert len(json.loads(path.read_text())) == 1
+    assert git_state(tmp_path)["commit"] is None
+
+    def git(*argv: str) -> None:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+        subprocess.run(["git", *who, "-C", str(tmp_path), *argv], check=True, capture_output=True)
+
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "a")
+    assert git_state(tmp_path)["dirty"] is False
+    path.write_text("other")
+    state = git_state(tmp_path)
+    assert state["dirty"] is True
+    assert len(state["commit"]) == 40
+    (tmp_path / "below").mkdir()
+    assert git_state(tmp_path / "below") == {"commit": None, "reason": "not run from a clone"}
+    monkeypatch.setenv("PATH", "")
+    assert git_state(tmp_path) == {"commit": None, "reason": "git is not installed"}
+
+
+@pytest.mark.parametrize("count", [0, 1, 40])
+def test_curves(tmp_path: Path, count: int) -> None:
+    rows = [
+        {"epoch": str(i + 1), "lr": "0", "train_loss": "1", "val_loss": "", "val_top1": "", "val_top5": ""}
+        for i in range(count)
+    ]
+    plot_curves(rows, tmp_path / "curves.png", "title")
+    with Image.open(tmp_path / "curves.png") as image:
+        assert image.size == (1200, 360)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 # ---- runs ----
 
 
@@ -260,9 +331,12 @@ def test_run(settings, capsys: pytest.CaptureFixture[str]) -> None:
     run = Path(config.ckpt_save_dir)
     assert sorted(p.name for p in run.iterdir()) == [
         "config.yaml",
+        "curves.png",
+        "environment.json",
         "log.csv",
         *(f"sknet_tiny-{what}" for what in ("3_9.ckpt", "3_9.json", "4_12.ckpt", "4_12.json")),
         *(f"sknet_tiny-{what}" for what in ("best.ckpt", "best.json", "last.ckpt", "last.json", "state.safetensors")),
+        "tensorboard",
     ]
     assert load_config(run / "config.yaml") == config
 
@@ -272,6 +346,14 @@ def test_run(settings, capsys: pytest.CaptureFixture[str]) -> None:
     info = json.loads((run / "sknet_tiny-last.json").read_text())
     assert (info["epoch"], info["step"], info["classes"], info["model"]) == (4, 12, ["a", "b"], "sknet_tiny")
     assert info["config"]["lr"] == 0.05
+
+    starts = json.loads((run / "environment.json").read_text())
+    assert [start["step"] for start in starts] == [0]
+    assert starts[0]["mindspore"] == ms.__version__
+    assert {"processor", "backend in use", "instruction set", "threads", "git", "command"} < starts[0].keys()
+    with Image.open(run / "curves.png") as image:
+        assert len(image.convert("RGB").getcolors(1 << 20)) > 10
+    assert_same_as_rows(scalars(run), rows)
 
     # Saved is the average, the last weights and statistics are in the state.
     state = State.read(run / "sknet_tiny-state.safetensors").arrays

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run tells: a progress bar where there is a terminal, lines where there is none, and a CSV file."""
+"""What a run tells: a progress bar where there is a terminal, lines where there is none, a CSV file, TensorBoard's."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ class CsvLog:
         self.rows = list(rows)
         self.write()
 
-    def add(self, **row: str) -> None:
+    def add(self, **row: str) -> dict[str, str]:
         """A row that `write` will write."""
         self.rows.append({column: row.get(column, "") for column in self.COLUMNS})
+        return self.rows[-1]
 
     def write(self) -> None:
         """Replace the file by the rows: what a kill left behind a saved state goes."""
@@ -37,6 +38,36 @@ class CsvLog:
         writer.writeheader()
         writer.writerows(self.rows)
         write_text(self._path, text.getvalue())
+
+
+class TensorBoardLog:
+    """Event files over the steps of the run: loss and rate now and then, and every row of the CSV file.
+
+    Args:
+        done: steps that the run had done when it was continued; what a kill left of later ones is withdrawn.
+    """
+
+    def __init__(self, folder: Path, done: int) -> None:
+        from tensorboardX import SummaryWriter
+
+        # The suffix tells a file from one of the same second.
+        self._writer = SummaryWriter(
+            str(folder), purge_step=done + 1 if done else None, filename_suffix=f".{done:012d}"
+        )
+
+    def step(self, step: int, loss: float, rate: float) -> None:
+        self._writer.add_scalar("step/loss", loss, step)
+        self._writer.add_scalar("step/lr", rate, step)
+
+    def row(self, row: dict[str, str]) -> None:
+        for column, value in row.items():
+            if value and column not in ("epoch", "step", "seconds"):
+                kind, _, name = column.rpartition("_") if column.startswith("val_") else ("train", "", column)
+                self._writer.add_scalar(f"{kind}/{name.removeprefix('train_')}", float(value), int(row["step"]))
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
 
 
 class EpochProgress:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from sknet.config import Config, save_config
 from sknet.data.folder import ImageFolder, check_num_classes
 from sknet.data.pipeline import eval_batches, train_batches
 from sknet.engine.checkpoint import copy_checkpoint, remove_checkpoint, save_checkpoint
+from sknet.engine.curves import plot_curves
+from sknet.engine.environment import add_start
 from sknet.engine.evaluate import Scores, evaluate
-from sknet.engine.log import CsvLog, EpochProgress, say
+from sknet.engine.log import CsvLog, EpochProgress, TensorBoardLog, say
 from sknet.engine.schedule import learning_rates
 from sknet.engine.state import Progress, State, save_state
 from sknet.engine.step import EvalStep
@@ -98,7 +101,11 @@ class Trainer:
         if not self.resumed:
             self.state_path.unlink(missing_ok=True)
         save_config(config, self.run_dir / "config.yaml")
+        add_start(self.run_dir / "environment.json", progress.step)
         self.log = CsvLog(self.run_dir / "log.csv", progress.rows)
+        if not self.resumed:
+            shutil.rmtree(self.run_dir / "tensorboard", ignore_errors=True)
+        self.board = TensorBoardLog(self.run_dir / "tensorboard", progress.step)
         params = sum(p.size for p in self.net.trainable_params())
         say(
             f"{config.model}: {params:,} parameters, {len(self.train_folder.classes)} classes, "
@@ -121,6 +128,10 @@ class Trainer:
                 self._save_state()
                 say(f"interrupted in epoch {progress.epoch} at step {progress.step}; saved {self.last_path}")
             raise
+        finally:
+            self.board.close()
+            if progress.rows:
+                plot_curves(progress.rows, self.run_dir / "curves.png", f"{config.model}, {self.run_dir.name}")
         if progress.best is None:
             say(f"checkpoint {self.last_path}")
             return self.last_path
@@ -147,6 +158,8 @@ class Trainer:
                 progress.step_in_epoch += 1
                 progress.loss_sum += loss
                 bar.update(progress.step_in_epoch, len(labels), loss, rate)
+                if progress.step % config.log_interval == 0:
+                    self.board.step(progress.step, loss, rate)
                 interrupt.check()
                 if config.save_interval_steps and progress.step % config.save_interval_steps == 0:
                     self._save_state()
@@ -176,10 +189,11 @@ class Trainer:
                 "val_top1": f"{scores.top1:.6f}",
                 "val_top5": f"{scores.top5:.6f}",
             }
-        self.log.add(**row)
+        row = self.log.add(**row)
         progress.rows, progress.finished = self.log.rows, True
         self._save_state()
         self.log.write()
+        self.board.row(row)
         for path in dropped:
             remove_checkpoint(path)
         say(

@@ -2,9 +2,14 @@
 """The training loop and its parts."""
 
 import csv
+import dataclasses
+import functools
 import json
 import os
+import shutil
 import subprocess
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import mindspore as ms
@@ -25,6 +30,7 @@ from sknet.engine.optimizer import create_optimizer, parameter_groups
 from sknet.engine.schedule import learning_rates
 from sknet.engine.state import State
 from sknet.engine.step import BinaryCrossEntropy, CrossEntropy, TrainStep
+from sknet.models import catalog
 
 
 @pytest.fixture
@@ -413,6 +419,37 @@ def test_start_from_a_checkpoint(settings, tmp_path: Path) -> None:
     np.testing.assert_array_equal(a["classifier.weight"].asnumpy(), b["classifier.weight"].asnumpy())
 
 
+def test_fine_tuning(settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """Published weights, fetched from their address; a classifier of other classes; the features frozen."""
+    published = create_model("sknet_tiny", num_classes=7)
+    (tmp_path / "site").mkdir()
+    ms.save_checkpoint(published, str(tmp_path / "site" / "published.ckpt"))
+    monkeypatch.setenv("SKNET_CACHE", str(tmp_path / "cache"))
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "site"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/published.ckpt"
+        spec = dataclasses.replace(catalog.get_spec("sknet_tiny"), weights_url=url)
+        monkeypatch.setitem(catalog._SPECS, "sknet_tiny", spec)
+        train(settings(pretrained=True, freeze_features=True, epoch_size=1, weight_decay=0.1, ema=True))
+        server.shutdown()
+    out = capsys.readouterr().out
+    assert "SHA-256" in out
+    assert f"the classifier of {url} is for other classes: a new one, for 2, is trained" in out
+
+    state = State.read(tmp_path / "run" / "sknet_tiny-state.safetensors").arrays
+    for parameter in published.get_parameters():
+        if not parameter.name.startswith("classifier"):
+            for name in (parameter.name, f"ema.{parameter.name}"):
+                np.testing.assert_array_equal(state[name], parameter.asnumpy(), err_msg=name)
+    assert [name for name in state if name.startswith("moments.")] == [
+        "moments.classifier.bias",
+        "moments.classifier.weight",
+    ]
+    assert state["classifier.weight"].shape[0] == 2
+    assert np.abs(state["classifier.bias"]).min() > 0
+
+
 def test_without_validation(settings, capsys: pytest.CaptureFixture[str]) -> None:
     config = settings(val_while_train=False, epoch_size=1, keep_checkpoint_max=0, drop_remainder=False, batch_size=7)
     path = train(config)
@@ -461,6 +498,14 @@ def test_refused_before_the_first_step(settings, tmp_path: Path) -> None:
         train(settings(val_split="test"))
     with pytest.raises(ValueError, match="unknown model 'sknet_tinny': did you mean sknet_tiny"):
         train(settings(model="sknet_tinny"))
+    with pytest.raises(ConfigError, match="pretrained: no weights are published for sknet_tiny, only for skresnet18, "):
+        train(settings(pretrained=True))
+    shutil.copytree(settings().data_dir, tmp_path / "holed")
+    (tmp_path / "holed" / "val" / "c").mkdir()
+    with pytest.raises(DataError, match="data_dir: no image in .*/val/c"):
+        train(settings(data_dir=str(tmp_path / "holed")))
+    with pytest.raises(ConfigError, match="amp_level: O2 given, but this version has not: mixed precision, which the"):
+        train(settings(amp_level="O2"))
     with pytest.raises(ConfigError, match="ckpt_path: expected the checkpoint to validate"):
         validate(settings())
     with pytest.raises(ConfigError, match="ckpt_path: no file none.ckpt"):
@@ -471,8 +516,6 @@ def test_refused_before_the_first_step(settings, tmp_path: Path) -> None:
 def test_validate_knows_the_classes_of_the_checkpoint(settings, tmp_path: Path) -> None:
     """A validation folder without the first class, and no training split beside it."""
     path = train(settings(epoch_size=1))
-    import shutil
-
     root = tmp_path / "alone"
     shutil.copytree(Path(settings().data_dir) / "val" / "b", root / "val" / "b")
     both = validate(settings(ckpt_path=str(path)), progress=False)

@@ -77,8 +77,11 @@ class Config:
 
     model: str = _option("skresnet18", "model", "one of `sknet info`'s models")
     num_classes: int | None = _option(None, "model", "classes; by default the number of class folders", at_least=1)
-    pretrained: bool = _option(False, "model", "start from published weights")
-    ckpt_path: str = _option("", "model", "weights to start from, or to validate (.ckpt or .safetensors)")
+    pretrained: bool = _option(False, "model", "start from published weights, which are downloaded once")
+    ckpt_path: str = _option(
+        "", "model", "weights to start from, or to validate: path or address of a .ckpt or .safetensors file"
+    )
+    freeze_features: bool = _option(False, "model", "train the classifier only; all else, statistics too, stays")
     keep_checkpoint_max: int = _option(
         10, "model", "newest epochs' checkpoints to keep, beside best and last", at_least=0
     )
@@ -157,6 +160,8 @@ class Config:
             raise ConfigError("milestones: expected at least one epoch for scheduler multi_step_decay, got none")
         if self.opt in ("adamw", "lamb") and self.eps == 0:
             raise ConfigError(f"eps: expected above 0 with opt {self.opt}, got 0")
+        if self.pretrained and self.ckpt_path:
+            raise ConfigError("pretrained: True given beside a ckpt_path; give one of the two")
         self._check_available()
 
     def _check_available(self) -> None:
@@ -165,7 +170,6 @@ class Config:
             "distribute": (self.distribute, "training over several processes; give --distribute False"),
             "device_target": (self.device_target != "CPU", "any device but CPU; give --device_target CPU"),
             "amp_level": (self.amp_level != "O0", "mixed precision, which the CPU lacks; give --amp_level O0"),
-            "pretrained": (self.pretrained, "downloading weights; give --pretrained False and --ckpt_path FILE"),
             "dataset_download": (self.dataset_download, "downloading data sets; give --dataset_download False"),
             "use_nesterov": (
                 self.use_nesterov and self.opt in ("adamw", "lamb"),

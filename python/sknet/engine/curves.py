@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sknet.engine.checkpoint import partial_name, publish
+from sknet.files import partial_name, publish
 
 # Panel: axis label, scale, and what it shows, as column of log.csv -> legend.
 _PANELS = (

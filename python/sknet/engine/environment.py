@@ -12,7 +12,7 @@ from typing import Any
 
 import sknet_ops
 from sknet import __version__
-from sknet.engine.checkpoint import write_text
+from sknet.files import write_text
 
 _ROOT = Path(__file__).resolve().parents[3]
 

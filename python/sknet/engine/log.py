@@ -13,7 +13,7 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-from sknet.engine.checkpoint import write_text
+from sknet.files import write_text
 
 
 class CsvLog:

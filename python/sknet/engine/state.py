@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from sknet.config import Config
-from sknet.engine.checkpoint import partial_name, publish
+from sknet.files import partial_name, publish
 
 # What may differ between a run and its continuation: nothing that these say decides a parameter.
 FREE = (
@@ -34,6 +34,7 @@ FREE = (
     "keep_checkpoint_max",
     "log_interval",
     "num_parallel_workers",
+    "pretrained",
     "resume",
     "save_interval_steps",
 )

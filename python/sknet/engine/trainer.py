@@ -14,7 +14,7 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 
-from sknet.config import Config, save_config
+from sknet.config import Config, ConfigError, save_config
 from sknet.data.folder import ImageFolder, check_num_classes
 from sknet.data.pipeline import eval_batches, train_batches
 from sknet.engine.checkpoint import copy_checkpoint, remove_checkpoint, save_checkpoint
@@ -27,10 +27,27 @@ from sknet.engine.state import Progress, State, save_state
 from sknet.engine.step import EvalStep
 from sknet.engine.updates import Updates
 from sknet.interrupt import Interrupt
+from sknet.weights import load_weights
 
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message says at which step, and where the last good checkpoint is."""
+
+
+def initial_weights(config: Config) -> str:
+    """Path or address of the weights that a run starts from, or "". ConfigError if the model has none published."""
+    from sknet.models.catalog import get_spec, list_models
+
+    if not config.pretrained:
+        return config.ckpt_path
+    url = get_spec(config.model).weights_url
+    if not url:
+        having = [name for name in list_models() if get_spec(name).weights_url]
+        raise ConfigError(
+            f"pretrained: no weights are published for {config.model}, only for {', '.join(having)}; "
+            f"give --pretrained False, and --ckpt_path if you have some"
+        )
+    return url
 
 
 class Trainer:
@@ -50,13 +67,19 @@ class Trainer:
         ms.set_context(mode=config.mode)
         ms.set_seed(config.seed)
         np.random.seed(config.seed)
-        self.net = create_model(config.model, num_classes=num_classes, checkpoint_path=config.ckpt_path or None)
-        self.updates = Updates(self.net, config, learning_rates(config, self.steps))
-        self.eval_step = EvalStep(self.net)
-
         self.run_dir = Path(config.ckpt_save_dir)
         self.progress = Progress()
         state = self._unfinished()
+        self.net = create_model(config.model, num_classes=num_classes)
+        source = initial_weights(config)
+        if source and not state and load_weights(self.net, source, replace_classifier=True):
+            say(f"the classifier of {source} is for other classes: a new one, for {num_classes}, is trained")
+        if config.freeze_features:
+            for parameter in self.net.get_parameters():
+                parameter.requires_grad = parameter.name in ("classifier.weight", "classifier.bias")
+        self.updates = Updates(self.net, config, learning_rates(config, self.steps))
+        self.eval_step = EvalStep(self.net)
+
         if state:
             state.restore(self.updates.parameters())
             self.progress = state.progress
@@ -143,7 +166,8 @@ class Trainer:
         """The rest of the epoch that `progress` stands in."""
         config, progress, start = self.config, self.progress, time.perf_counter()
         done = progress.step_in_epoch
-        self.updates.step.set_train(True)
+        # Only the norms of the features work otherwise in training.
+        self.updates.step.set_train(not config.freeze_features)
         batches = train_batches(config, self.train_folder, progress.epoch)
         with (
             EpochProgress(progress.epoch, config.epoch_size, self.steps, config.log_interval, done) as bar,

@@ -152,7 +152,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--data_dir", "/nowhere"], 1, "data_dir: no folder /nowhere"),
         (["train", "--batchsize", "3"], 1, "unknown option '--batchsize'; did you mean '--batch_size'?"),
         (["train", "--model", "skresnet19", "--data_dir", "DATA"], 1, "unknown model 'skresnet19': did you mean"),
-        (["train", "--distribute"], 1, "this version has not: training over several processes"),
+        (["train", "--distribute"], 1, "distribute: True given, but this process was not started by msrun"),
         (["validate", "--data_dir", "DATA"], 1, "ckpt_path: expected the checkpoint to validate"),
     ],
 )

@@ -167,7 +167,6 @@ class Config:
     def _check_available(self) -> None:
         """ConfigError on what MindCV's keys can ask for and this version does not do."""
         refused = {
-            "distribute": (self.distribute, "training over several processes; give --distribute False"),
             "device_target": (self.device_target != "CPU", "any device but CPU; give --device_target CPU"),
             "amp_level": (self.amp_level != "O0", "mixed precision, which the CPU lacks; give --amp_level O0"),
             "dataset_download": (self.dataset_download, "downloading data sets; give --dataset_download False"),

@@ -73,10 +73,12 @@ class TensorBoardLog:
 class EpochProgress:
     """Images per second, loss and learning rate of one epoch."""
 
-    def __init__(self, epoch: int, epochs: int, steps: int, log_interval: int, done: int = 0) -> None:
+    def __init__(
+        self, epoch: int, epochs: int, steps: int, log_interval: int, done: int = 0, quiet: bool = False
+    ) -> None:
         self._label = f"epoch {epoch}/{epochs}"
-        self._steps, self._interval = steps, log_interval
-        self._bar = tqdm(total=steps, initial=done, desc=self._label, unit="step", leave=False, disable=None)
+        self._steps, self._interval, self._quiet = steps, log_interval, quiet
+        self._bar = tqdm(total=steps, initial=done, desc=self._label, unit="step", leave=False, disable=quiet or None)
         self._start = time.perf_counter()
         self._images = 0
 
@@ -98,7 +100,7 @@ class EpochProgress:
         text = f"{self.images_per_s:.0f} images/s, loss {loss:.4f}, lr {rate:.2e}"
         self._bar.set_postfix_str(text, refresh=False)
         self._bar.update()
-        if self._bar.disable and step % self._interval == 0:
+        if self._bar.disable and not self._quiet and step % self._interval == 0:
             say(f"{self._label}, step {step}/{self._steps}: {text}")
 
 

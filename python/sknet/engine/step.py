@@ -45,10 +45,17 @@ class TrainStep(nn.Cell):
 
     Args:
         clip: largest global norm of the gradients; None: any.
+        ranks: processes whose gradients, and losses, are averaged.
     """
 
     def __init__(
-        self, net: nn.Cell, loss: nn.Cell, optimizer: nn.Optimizer, loss_scale: float = 1.0, clip: float | None = None
+        self,
+        net: nn.Cell,
+        loss: nn.Cell,
+        optimizer: nn.Optimizer,
+        loss_scale: float = 1.0,
+        clip: float | None = None,
+        ranks: int = 1,
     ) -> None:
         super().__init__(auto_prefix=False)  # the parameters keep their names
         self.net = net
@@ -57,10 +64,21 @@ class TrainStep(nn.Cell):
         self.loss_scale = loss_scale
         # The optimizer divides by the scale after this.
         self.clip = None if clip is None else clip * loss_scale
-        self.gradients = ops.value_and_grad(self.forward, None, optimizer.parameters)
+        self.local_gradients = ops.value_and_grad(self.forward, None, optimizer.parameters)
+        self.ranks = ranks
+        if ranks > 1:
+            self.average = nn.DistributedGradReducer(optimizer.parameters, mean=True, degree=ranks)
+            self.sum = ops.AllReduce()
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         return self.loss(self.net(images), labels) * self.loss_scale
+
+    def gradients(self, images: Tensor, labels: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The scaled loss and its gradients, means over the processes."""
+        loss, gradients = self.local_gradients(images, labels)
+        if self.ranks > 1:
+            loss, gradients = self.sum(loss) / self.ranks, self.average(gradients)
+        return loss, gradients
 
     def update(self, loss: Tensor, gradients: tuple[Tensor, ...]) -> Tensor:
         """The loss, once the optimizer is done."""

@@ -16,12 +16,14 @@ import numpy as np
 
 from sknet.config import Config, ConfigError, save_config
 from sknet.data.folder import ImageFolder, check_num_classes
+from sknet.data.loader import TrainBatches
 from sknet.data.pipeline import eval_batches, train_batches
 from sknet.engine.checkpoint import copy_checkpoint, remove_checkpoint, save_checkpoint
 from sknet.engine.curves import plot_curves
 from sknet.engine.environment import add_start
 from sknet.engine.evaluate import Scores, evaluate
 from sknet.engine.log import CsvLog, EpochProgress, TensorBoardLog, say
+from sknet.engine.parallel import Group, broken
 from sknet.engine.schedule import learning_rates
 from sknet.engine.state import Progress, State, save_state
 from sknet.engine.step import EvalStep
@@ -57,12 +59,13 @@ class Trainer:
         from sknet.models import create_model
 
         self.config = config
+        self.group = Group.join(config)
         self.train_folder = ImageFolder.open(config.data_dir, config.train_split)
         num_classes = check_num_classes(config.num_classes, self.train_folder)
         self.val_folder = None
         if config.val_while_train:
             self.val_folder = ImageFolder.open(config.data_dir, config.val_split, self.train_folder.classes)
-        self.steps = len(train_batches(config, self.train_folder, 0))
+        self.steps = len(self._batches(0))
 
         ms.set_context(mode=config.mode)
         ms.set_seed(config.seed)
@@ -73,17 +76,18 @@ class Trainer:
         self.net = create_model(config.model, num_classes=num_classes)
         source = initial_weights(config)
         if source and not state and load_weights(self.net, source, replace_classifier=True):
-            say(f"the classifier of {source} is for other classes: a new one, for {num_classes}, is trained")
+            self._say(f"the classifier of {source} is for other classes: a new one, for {num_classes}, is trained")
         if config.freeze_features:
             for parameter in self.net.get_parameters():
                 parameter.requires_grad = parameter.name in ("classifier.weight", "classifier.bias")
-        self.updates = Updates(self.net, config, learning_rates(config, self.steps))
+        self.updates = Updates(self.net, config, learning_rates(config, self.steps), self.group.size)
         self.eval_step = EvalStep(self.net)
 
         if state:
             state.restore(self.updates.parameters())
             self.progress = state.progress
         self.resumed = state is not None
+        self.group.check_same(self.progress.step, "step to start from")
 
     @property
     def last_path(self) -> Path:
@@ -115,27 +119,12 @@ class Trainer:
 
         Raises:
             TrainingError: the loss is not finite.
+            GroupError: another process of the run has ended.
             KeyboardInterrupt: after the state has been saved.
         """
         config, progress = self.config, self.progress
-        self.run_dir.mkdir(parents=True, exist_ok=True)
-        for partial in self.run_dir.glob(".*.partial.*"):
-            partial.unlink()  # of a run that was killed
-        if not self.resumed:
-            self.state_path.unlink(missing_ok=True)
-        save_config(config, self.run_dir / "config.yaml")
-        add_start(self.run_dir / "environment.json", progress.step)
-        self.log = CsvLog(self.run_dir / "log.csv", progress.rows)
-        if not self.resumed:
-            shutil.rmtree(self.run_dir / "tensorboard", ignore_errors=True)
-        self.board = TensorBoardLog(self.run_dir / "tensorboard", progress.step)
-        params = sum(p.size for p in self.net.trainable_params())
-        say(
-            f"{config.model}: {params:,} parameters, {len(self.train_folder.classes)} classes, "
-            f"{config.epoch_size} epochs of {self.steps} steps of {config.batch_size} images"
-        )
-        if self.resumed:
-            say(f"continuing {self.state_path} after step {progress.step}")
+        if self.group.first:
+            self._open()
         try:
             with Interrupt() as interrupt:
                 interrupt.check()  # one that came while all was built
@@ -145,22 +134,66 @@ class Trainer:
                         progress.finished = False
                     self._epoch(interrupt)
         except KeyboardInterrupt:
-            if progress.step:
+            if progress.step and self.group.first:
                 with self.updates.averaged():
                     save_checkpoint(self.net, self.last_path, self._info(None))
                 self._save_state()
                 say(f"interrupted in epoch {progress.epoch} at step {progress.step}; saved {self.last_path}")
             raise
         finally:
-            self.board.close()
-            if progress.rows:
-                plot_curves(progress.rows, self.run_dir / "curves.png", f"{config.model}, {self.run_dir.name}")
+            if self.group.first:
+                self._close()
         if progress.best is None:
-            say(f"checkpoint {self.last_path}")
+            self._say(f"checkpoint {self.last_path}")
             return self.last_path
-        say(f"validation accuracy {100 * progress.best['top1']:.2f} %")
-        say(f"checkpoint {self.best_path}")
+        self._say(f"validation accuracy {100 * progress.best['top1']:.2f} %")
+        self._say(f"checkpoint {self.best_path}")
         return self.best_path
+
+    def _open(self) -> None:
+        """Begin or continue what is written."""
+        config, progress = self.config, self.progress
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        for partial in self.run_dir.glob(".*.partial.*"):
+            partial.unlink()  # of a run that was killed
+        if not self.resumed:
+            self.state_path.unlink(missing_ok=True)
+        save_config(config, self.run_dir / "config.yaml")
+        add_start(self.run_dir / "environment.json", progress.step, processes=self.group.size)
+        self.log = CsvLog(self.run_dir / "log.csv", progress.rows)
+        if not self.resumed:
+            shutil.rmtree(self.run_dir / "tensorboard", ignore_errors=True)
+        self.board = TensorBoardLog(self.run_dir / "tensorboard", progress.step)
+        params = sum(p.size for p in self.net.trainable_params())
+        say(
+            f"{config.model}: {params:,} parameters, {len(self.train_folder.classes)} classes, "
+            f"{config.epoch_size} epochs of {self.steps} steps of {config.batch_size} images"
+            + (f" in each of {self.group.size} processes" if self.group.size > 1 else "")
+        )
+        if self.resumed:
+            say(f"continuing {self.state_path} after step {progress.step}")
+
+    def _close(self) -> None:
+        self.board.close()
+        if self.progress.rows:
+            title = f"{self.config.model}, {self.run_dir.name}"
+            plot_curves(self.progress.rows, self.run_dir / "curves.png", title)
+
+    def _say(self, text: str) -> None:
+        if self.group.first:
+            say(text)
+
+    def _batches(self, epoch: int) -> TrainBatches:
+        return train_batches(self.config, self.train_folder, epoch, self.group.rank, self.group.size)
+
+    def _step(self, images: np.ndarray, labels: np.ndarray) -> float:
+        """One step; returns its loss. GroupError if it failed where another process may be to blame."""
+        try:
+            return self.updates(self.progress.step, images, labels)
+        except RuntimeError as error:
+            if self.group.size == 1:
+                raise
+            raise broken(error) from error
 
     def _epoch(self, interrupt: Interrupt) -> None:
         """The rest of the epoch that `progress` stands in."""
@@ -168,13 +201,15 @@ class Trainer:
         done = progress.step_in_epoch
         # Only the norms of the features work otherwise in training.
         self.updates.step.set_train(not config.freeze_features)
-        batches = train_batches(config, self.train_folder, progress.epoch)
+        batches = self._batches(progress.epoch)
         with (
-            EpochProgress(progress.epoch, config.epoch_size, self.steps, config.log_interval, done) as bar,
+            EpochProgress(
+                progress.epoch, config.epoch_size, self.steps, config.log_interval, done, not self.group.first
+            ) as bar,
             contextlib.closing(batches.starting_at(done)) as rest,
         ):
             for images, labels in rest:
-                loss = self.updates(progress.step, images, labels)
+                loss = self._step(images, labels)
                 if not math.isfinite(loss):
                     raise TrainingError(self._not_finite(loss))
                 rate = self.updates.rates[progress.step]
@@ -182,13 +217,15 @@ class Trainer:
                 progress.step_in_epoch += 1
                 progress.loss_sum += loss
                 bar.update(progress.step_in_epoch, len(labels), loss, rate)
-                if progress.step % config.log_interval == 0:
+                if self.group.first and progress.step % config.log_interval == 0:
                     self.board.step(progress.step, loss, rate)
                 interrupt.check()
-                if config.save_interval_steps and progress.step % config.save_interval_steps == 0:
+                if self.group.first and config.save_interval_steps and progress.step % config.save_interval_steps == 0:
                     self._save_state()
             speed = bar.images_per_s
-        self._finish_epoch(interrupt, start, speed)
+        if self.group.first:
+            self._finish_epoch(interrupt, start, speed * self.group.size)
+        progress.finished = True
 
     def _finish_epoch(self, interrupt: Interrupt, start: float, speed: float) -> None:
         """Validation, checkpoint, log and state."""

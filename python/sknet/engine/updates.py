@@ -21,15 +21,17 @@ class Updates:
 
     Args:
         rates: learning rate of every step of the run.
+        ranks: processes that do the same with other images. Gradients are averaged in each step, accumulated or not, so
+            that all have the same state.
     """
 
-    def __init__(self, net: nn.Cell, config: Config, rates: list[float]) -> None:
+    def __init__(self, net: nn.Cell, config: Config, rates: list[float], ranks: int = 1) -> None:
         self.every = config.gradient_accumulation_steps
         self.rates = rates
         self.net = net
         optimizer = create_optimizer(net, config, rates[self.every - 1 :: self.every] or rates[-1:])
         loss, clip = LOSSES[config.loss](config.label_smoothing), config.clip_value if config.clip_grad else None
-        self.step = TrainStep(net, loss, optimizer, config.loss_scale, clip)
+        self.step = TrainStep(net, loss, optimizer, config.loss_scale, clip, ranks)
         self.update = None
         if self.every > 1:
             self.step = AccumulatingStep(self.step, self.every)

@@ -139,7 +139,7 @@ def worker(logs: Path, rank: int) -> int:
 @needs_msrun
 def test_death_of_a_worker(settings, tmp_path: Path) -> None:
     """Ends the run, which continues afterwards as if nothing had been."""
-    more = {"distribute": True, "epoch_size": 30, "save_interval_steps": 1, "ema": True}
+    more = {"distribute": True, "epoch_size": 8, "save_interval_steps": 1, "ema": True}
     whole, broken = settings("whole", **more), settings("broken", **more)
     with start(whole, tmp_path / "whole_logs") as process:
         text = process.communicate(timeout=500)[0]

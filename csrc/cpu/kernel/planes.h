@@ -9,7 +9,7 @@ static inline void fill_zero(float* p, int64_t n) {
 static inline void copy_row(const float* from, int64_t n, float* to) {
   int64_t i = 0;
   for (; i + kVec <= n; i += kVec) store(to + i, load(from + i));
-  for (; i < n; ++i) to[i] = from[i];
+  if (i < n) store_part(to + i, load_part(from + i, n - i), n - i);
 }
 
 // One source plane (h, w) into its padded phases.
@@ -45,24 +45,6 @@ static void pad_plane(const PlaneLayout& l, const float* source, float* padded) 
   }
 }
 
-// Rows of `width` at distance `pitch` into contiguous rows. `from` has a vector of slack; `to` has none.
-static inline void unpad_rows(const float* from, int64_t pitch, int64_t rows, int64_t width, float* to) {
-  if (pitch == width) {
-    copy_row(from, rows * width, to);
-    return;
-  }
-  const int64_t vectors = ceil_div(width, kVec) * kVec;
-  const int64_t end = rows * width;
-  for (int64_t i = 0; i < rows; ++i, from += pitch) {
-    float* row = to + i * width;
-    if (i * width + vectors <= end) {  // what is written too far is overwritten by the next row
-      for (int64_t j = 0; j < width; j += kVec) store(row + j, load(from + j));
-    } else {
-      copy_row(from, width, row);
-    }
-  }
-}
-
 // Contiguous rows into rows at distance `pitch`, zero between and up to `total` floats.
 static inline void spread_rows(const float* from, int64_t rows, int64_t width, int64_t pitch, int64_t total,
                                float* to) {
@@ -72,4 +54,9 @@ static inline void spread_rows(const float* from, int64_t rows, int64_t width, i
     const int64_t end = i + 1 < rows ? pitch : total - i * pitch;
     fill_zero(row + width, end - width);
   }
+}
+
+// And back.
+static inline void unspread_rows(const float* from, int64_t rows, int64_t width, int64_t pitch, float* to) {
+  for (int64_t i = 0; i < rows; ++i) copy_row(from + i * pitch, width, to + i * width);
 }

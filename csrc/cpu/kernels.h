@@ -30,6 +30,8 @@ namespace sknet_ops::cpu::SKNET_ISA {
 //
 #include "cpu/kernel/winograd.h"
 //
+#include "cpu/kernel/winograd_weight.h"
+//
 #include "cpu/kernel/conv_forward.h"
 //
 #include "cpu/kernel/conv_backward.h"

@@ -4,80 +4,68 @@ statistics, run by MindSpore on emulated kernels."""
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import mindspore as ms
-import numpy as np
 import pytest
-from mindspore import Parameter, Tensor, ops
+from mindspore import ops
 
-from sknet_ops.backends import ascend
+from sknet_ops.backends import ascend, ascend_plan
 from tests.ascend.device import EmulatedDevice
-from tests.ascend.layer_cases import SMALL, Case, error, expected, make
+from tests.cases import AttentionCase, SkConvCase, modes
+from tests.mindspore_tools import mode  # noqa: F401  a fixture
+from tests.ops.op_cells import check_op
 
 
-class EmulatedMindSporeDevice(ascend.MindSporeDevice):
-    """MindSpore's tensors and rearranging, kernels on the emulated cores."""
-
-    def run(self, op, inputs, outputs, ints, numbers, dtype):
-        arrays = {name: None if x is None else x.asnumpy() for name, x in inputs.items()}
-        return [Tensor(a) for a in EmulatedDevice(3, self.soc).run(op, arrays, outputs, ints, numbers, dtype)]
-
-
-@pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
-@pytest.mark.parametrize("case", [SMALL[0], SMALL[4]], ids=str)
-def test_selective_kernel(case: Case, training: bool, native: ModuleType, rng: np.random.Generator) -> None:
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    x, dy, w = make(case, "float32", rng)
-    want = expected(native, case, training, x, dy, w)
-    size = case.size
-    attrs = dict(training=training, relu=case.relu, stride=size.stride, padding=size.padding, dilation=size.dilation,
-                 groups=size.groups, split_input=size.split_input, eps=1e-5, momentum=0.1, attn_eps=1e-5,
-                 attn_momentum=0.1)  # fmt: skip
-    cell = ascend.SelectiveKernelCell(EmulatedMindSporeDevice("Ascend910B1"), attrs)
-    lists = [[Parameter(Tensor(v), name=f"p{i}_{j}") for j, v in enumerate(a)]
-             for i, a in enumerate((w.weight, w.gamma, w.beta, w.moving_mean, w.moving_variance))]  # fmt: skip
-    dense = [Parameter(Tensor(v[..., None, None]), name=n) for n, v in (("r", w.fc_reduce), ("s", w.fc_select))]
-    attn = [Parameter(Tensor(v), name=f"a{i}")
-            for i, v in enumerate((w.attn_gamma, w.attn_beta, w.attn_moving_mean, w.attn_moving_variance))]  # fmt: skip
-    inputs = [Tensor(x), *(v for a in lists for v in a), dense[0], *attn, dense[1]]
-    cotangent = Tensor(dy)
-
-    def loss(*args):
-        out = cell(*args)
-        return ops.sum(out[0] * cotangent), out[0]
-
-    grads, y = ms.grad(loss, tuple(range(len(inputs))), has_aux=True)(*inputs)
-    y = y[0] if isinstance(y, tuple) else y
-    assert error(y.asnumpy(), want["y"]) < 1e-4
-    m = size.branches
-    grads = [g.asnumpy() for g in grads]
-    assert error(grads[0], want["dx"]) < 1e-4
-    for i, name in enumerate(("dweight", "dgamma", "dbeta")):
-        assert error(grads[1 + i * m : 1 + (i + 1) * m], want[name]) < 1e-4, name
-    assert all(not g.any() for g in grads[1 + 3 * m : 1 + 5 * m])
-    reduce, gamma, beta, *moving, select = grads[1 + 5 * m :]
-    assert error(reduce[..., 0, 0], want["dfc_reduce"]) < 1e-4
-    assert error(gamma, want["dattn_gamma"]) < 1e-4
-    assert error(beta, want["dattn_beta"]) < 1e-4
-    assert error(select[..., 0, 0], want["dfc_select"]) < 1e-4
-    assert all(not g.any() for g in moving)
-    if training:
-        for i, name in ((3, "moving_mean"), (4, "moving_variance")):
-            assert error([p.asnumpy() for p in lists[i]], want[name]) < 1e-4, name
-        assert error(attn[2].asnumpy(), want["attn_moving_mean"]) < 1e-4
-        assert error(attn[3].asnumpy(), want["attn_moving_variance"]) < 1e-4
+TOLERANCE = 1e-4
+CASES = [
+    SkConvCase("4 channels a group", 4, 32, (5, 7), 32, groups=8),
+    SkConvCase("split strided unit with three branches", 4, 48, (6, 7), 32, (3, 3, 1), (1, 2, 1), 2, split_input=True,
+               op="selective_kernel"),
+    SkConvCase("8 channels a group", 4, 32, (4, 5), 32, groups=4, op="selective_kernel"),
+    AttentionCase("convolution weights", 5, 48, (4, 3), 2, 9, rank_4_weights=True),
+    AttentionCase("map of several shares", 3, 32, (11, 19), 3, op="sk_select"),
+    AttentionCase("attention over several shares", 4, 16, (11, 19)),
+]  # fmt: skip
 
 
-def test_a_dtype_that_the_kernels_lack_is_refused(rng: np.random.Generator) -> None:
-    attrs = dict(training=False, relu=True, stride=1, padding=(1,), dilation=(1,), groups=1, split_input=False,
-                 eps=1e-5, momentum=0.1, attn_eps=1e-5, attn_momentum=0.1)  # fmt: skip
-    cell = ascend.SelectiveKernelCell(EmulatedMindSporeDevice("Ascend910B1"), attrs)
-    vector, weight = Tensor(np.ones(16)), Tensor(np.ones((16, 16, 3, 3)))
-    dense = Tensor(np.ones((8, 16))), Tensor(np.ones((16, 8)))
-    with pytest.raises(TypeError, match="x: got dtype Float64, expected float16 or float32"):
-        cell(Tensor(np.ones((1, 16, 4, 4))), weight, *[vector] * 4, dense[0], *[vector] * 4, dense[1])
+@pytest.fixture
+def emulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Backend ascend with each kernel's operator replaced by the emulated cores: all else is as on an NPU."""
+
+    @functools.cache
+    def operator(kernel: ascend_plan.Kernel) -> ops.Custom:
+        shapes, types = ascend._outputs(kernel)
+        names = kernel.input_names
+
+        def run(*arrays):
+            inputs = dict(zip(names, arrays, strict=True))
+            device = EmulatedDevice(3, "Ascend910B1")
+            out = device.run(kernel.op, inputs, dict(kernel.outputs), kernel.ints, kernel.numbers, kernel.dtype)
+            return out[0] if len(out) == 1 else tuple(out)
+
+        kind = inspect.Parameter.POSITIONAL_ONLY  # MindSpore counts the arguments
+        run.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in names])
+        return ops.Custom(run, lambda *_: shapes, lambda *_: types, func_type="pyfunc")
+
+    monkeypatch.setenv("SKNET_OPS_BACKEND", "ascend")
+    monkeypatch.setenv("SKNET_OPS_SOC", "Ascend910B1")
+    monkeypatch.setattr(ascend, "why_not", lambda: None)
+    monkeypatch.setattr(ascend, "kernel_operator", operator)
+    monkeypatch.setattr(ascend, "kernel_attributes", lambda kernel: ())  # inside the stand-in
+    ascend._operators.cache_clear()
+    yield
+    ascend._operators.cache_clear()
+
+
+@pytest.mark.parametrize("case, training", modes(CASES))
+def test_op(case: Any, training: bool, mode: str, emulated: None, native: ModuleType) -> None:
+    check_op(case, training, native, TOLERANCE, TOLERANCE)
 
 
 def test_the_predicate_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -105,6 +93,3 @@ def test_the_package_comes_first_in_the_operator_path(monkeypatch: pytest.Monkey
     assert ascend.os.environ["ASCEND_CUSTOM_OPP_PATH"] == f"{ascend.opp_path() / ascend.VENDOR}:/somewhere/else"
 
 
-def test_other_ops_are_refused_by_name() -> None:
-    with pytest.raises(NotImplementedError, match="backend ascend: sk_conv is not made of Ascend C kernels"):
-        ascend.primitive("sk_conv", {})

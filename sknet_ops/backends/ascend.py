@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import mindspore as ms
-from mindspore import ops
+from mindspore import nn, ops
 from mindspore.ops import DataType, constexpr
 
 from sknet_ops import binary
@@ -25,6 +25,7 @@ NAME = "ascend"
 ABOUT = "Ascend C kernels for Ascend 910B class NPUs, float16 and float32; plain convolutions are MindSpore's own"
 VENDOR = Path("vendors") / "sknet_ops"
 _TYPES = {"float16": ms.float16, "float32": ms.float32}
+MAP_DTYPES = tuple(_TYPES.values())
 
 
 def opp_path() -> Path:
@@ -197,9 +198,9 @@ class AscendOp:
     Only the first output passes a gradient back.
     """
 
-    def __init__(self, op: str, attrs: Mapping[str, Any], soc: str) -> None:
+    def __init__(self, op: str, attrs: tuple[tuple[str, Any], ...], soc: str) -> None:
         super().__init__()
-        self.op, self.attrs, self.soc = op, tuple(attrs.items()), soc
+        self.op, self.attrs, self.soc = op, attrs, soc
 
     def forward(self, inputs):
         steps, outputs, updates = _forward(self.op, self.attrs, self.soc, _specs(inputs))
@@ -233,9 +234,12 @@ def primitive(op: str, attrs: Mapping[str, Any]) -> Callable:
 
     ``conv_bn_act`` is MindSpore's own convolution, norm and ReLU, which are CANN's: there is nothing to gain on them.
     """
+    return _primitive(op, tuple(attrs.items()), soc_version())
+
+
+@cache
+def _primitive(op: str, attrs: tuple[tuple[str, Any], ...], soc: str) -> nn.Cell:
     if op == "conv_bn_act":
-        return composed.ConvBnAct(**attrs)
+        return composed.conv_bn_act(**dict(attrs))
     set_up_opp_path()
-    branches = len(attrs.get("dilation", ()))
-    inputs = {"sk_conv": 1 + 5 * branches, "sk_attention": 7, "sk_select": 2, "selective_kernel": 7 + 5 * branches}[op]
-    return _op_class(inputs)(op, attrs, soc_version())
+    return _op_class(composed.input_count(op, dict(attrs)))(op, attrs, soc)

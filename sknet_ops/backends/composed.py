@@ -7,6 +7,9 @@ there is a class for each number of inputs, which packs them into a tuple.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from mindspore import nn, ops
 
 
@@ -121,6 +124,12 @@ class Op27(ComposedOp):
 _CLASSES = {2: Op2, 6: Op6, 7: Op7, 11: Op11, 12: Op12, 16: Op16, 17: Op17, 21: Op21, 22: Op22, 27: Op27}
 
 
+def input_count(op: str, attrs: Mapping[str, Any]) -> int:
+    """How many tensors an SK op takes."""
+    branches = len(attrs.get("dilation", ()))
+    return {"sk_conv": 1 + 5 * branches, "sk_attention": 7, "sk_select": 2, "selective_kernel": 7 + 5 * branches}[op]
+
+
 def with_inputs(count: int) -> type[ComposedOp]:
     """The class to derive an op with so many inputs from."""
     return _CLASSES[count]
@@ -134,20 +143,31 @@ class ConvBnAct(nn.Cell):
     """
 
     def __init__(
-        self, *, training: bool, residual: bool, relu: bool, stride: int, padding: int, dilation: int, groups: int,
-        eps: float, momentum: float,
+        self, *, training: bool, relu: bool, stride: int, padding: int, dilation: int, groups: int, eps: float,
+        momentum: float,
     ) -> None:  # fmt: skip
         super().__init__(auto_prefix=False)
-        del residual  # given or not, at the call
         self.relu = relu
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
         self.norm = ops.BatchNorm(is_training=training, epsilon=eps, momentum=momentum)
 
-    def construct(self, x, weight, gamma, beta, moving_mean, moving_variance, residual=None):
-        y = ops.conv2d(x, weight, None, self.stride, "pad", self.padding, self.dilation, self.groups)
-        y = self.norm(y, gamma, beta, moving_mean, moving_variance)[0]
-        if residual is not None:
-            y = y + residual
-        if self.relu:
-            y = ops.relu(y)
-        return (y,)
+    def normalised(self, x, weight, gamma, beta, moving_mean, moving_variance):
+        z = ops.conv2d(x, weight, None, self.stride, "pad", self.padding, self.dilation, self.groups)
+        return self.norm(z, gamma, beta, moving_mean, moving_variance)[0]
+
+    def activated(self, v):
+        return ops.relu(v) if self.relu else v
+
+    def construct(self, x, weight, gamma, beta, moving_mean, moving_variance):
+        return (self.activated(self.normalised(x, weight, gamma, beta, moving_mean, moving_variance)),)
+
+
+class ConvBnAddAct(ConvBnAct):
+    """The same with a residual."""
+
+    def construct(self, x, weight, gamma, beta, moving_mean, moving_variance, residual):
+        return (self.activated(self.normalised(x, weight, gamma, beta, moving_mean, moving_variance) + residual),)
+
+
+def conv_bn_act(*, residual: bool, **attrs: Any) -> ConvBnAct:
+    return (ConvBnAddAct if residual else ConvBnAct)(**attrs)

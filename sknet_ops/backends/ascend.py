@@ -226,7 +226,7 @@ class AscendOp:
 
 @cache
 def _op_class(inputs: int) -> type:
-    return type(f"AscendOp{inputs}", (AscendOp, composed.with_inputs(inputs)), {})
+    return type(f"AscendOp{inputs}", (AscendOp, composed.with_inputs(inputs, own_gradient=True)), {})
 
 
 def primitive(op: str, attrs: Mapping[str, Any]) -> Callable:

@@ -33,7 +33,8 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # ---- every kernel by itself: of whole numbers every sum is exact, so any wrong sum shows ----
 
-SIZES = [(2, 2, 8, 35), (3, 1, 5, 1), (2, 3, 4, 18), (1, 2, 3, 784), (4, 2, 32, 49)]
+LARGE = [(1, 2, 3, 784), (4, 2, 32, 49), (2, 2, 16, 3136)]
+SIZES = [(2, 2, 8, 35), (3, 1, 5, 1), (2, 3, 4, 18), *(pytest.param(size, marks=pytest.mark.long) for size in LARGE)]
 
 
 def kernel_cases(shape: tuple[int, ...], rng: np.random.Generator) -> dict[str, tuple[np.ndarray, list[np.ndarray]]]:

@@ -30,11 +30,9 @@ CASES = [
     SkConvCase("4 channels a group", 4, 32, (5, 7), 32, groups=8),
     SkConvCase("split strided unit with three branches", 4, 48, (6, 7), 32, (3, 3, 1), (1, 2, 1), 2, split_input=True,
                op="selective_kernel"),
-    SkConvCase("8 channels a group", 4, 32, (4, 5), 32, groups=4, op="selective_kernel"),
     ConvCase("MindSpore's own convolution", 3, 17, (7, 7), 33, kernel=1, padding=0, residual=True),
-    AttentionCase("convolution weights", 5, 48, (4, 3), 2, 9, rank_4_weights=True),
+    AttentionCase("attention over several shares", 4, 16, (11, 19), rank_4_weights=True),
     AttentionCase("map of several shares", 3, 32, (11, 19), 3, op="sk_select"),
-    AttentionCase("attention over several shares", 4, 16, (11, 19)),
 ]  # fmt: skip
 
 

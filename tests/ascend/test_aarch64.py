@@ -26,7 +26,8 @@ TILING = r"""
 int main() {
   using namespace sknet_ops::ascend;
   const int64_t sizes[] = {8, 2, 3136, 128};
-  const Tiled tiled = find_op("sk_select").tile({platform("Ascend910B1"), dtype("", "float16"), {sizes, 4, nullptr, 0}});
+  const Call call{platform("Ascend910B1"), dtype("", "float16"), {sizes, 4, nullptr, 0}};
+  const Tiled tiled = find_op("sk_select").tile(call);
   std::printf("blocks %d\n", tiled.blocks);
 }
 """

@@ -30,8 +30,8 @@ def row(unit: str, ours: float, eager: float, compiled: float | None, graph: boo
 def result(rows: list[dict[str, Any]], ok: bool = True) -> dict[str, Any]:
     check = {"op": "sk_conv", "case": "odd", "training": True, "precision": "float32", "worst": 1.0, "ok": ok,
              "wrong": {} if ok else {"u": 1.0}}  # fmt: skip
-    return {"versions": {"device": "none"}, "build seconds": 1, "seed": 7, "check seconds": 1, "seconds": 2, "checks": [check],
-            "timings": rows, "copy bytes per second": 1e9}  # fmt: skip
+    return {"versions": {"device": "none"}, "build seconds": 1, "check seconds": 1, "seconds": 2, "seed": 7,
+            "checks": [check], "timings": rows, "copy bytes per second": 1e9}  # fmt: skip
 
 
 @pytest.mark.parametrize("ours, verdict", [((1.0, 1.0), "met"), ((0.5, 1.7), "missed"), ((1.3, 1.3), "missed")])

@@ -73,8 +73,9 @@ def test_op(case: Any, training: bool, mode: str, emulated: None, native: Module
     check_op(case, training, native, TOLERANCE, TOLERANCE)
 
 
-def test_maps_of_float16(mode: str, emulated: None, rng: np.random.Generator) -> None:
+def test_maps_of_float16(emulated: None, rng: np.random.Generator) -> None:
     """x and the convolution weights in float16: y comes in float16, gradients in the types of what they are of."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
     case = SkConvCase("float16", 4, 32, (5, 4), 32, groups=2, op="selective_kernel")
     tensors = case.tensors(rng)
     want = reference_numpy.selective_kernel(**tensors, **case.attrs(), training=False)["y"]

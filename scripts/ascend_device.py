@@ -116,7 +116,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--backend", default="ascend", help="SKNET_OPS_BACKEND")
     arguments = parser.parse_args(argv)
     os.environ["SKNET_OPS_BACKEND"] = arguments.backend
-    ms.set_device(arguments.target)
+    if ms.get_context("device_target") != arguments.target:
+        ms.set_device(arguments.target)
     ms.set_context(mode=ms.GRAPH_MODE if arguments.mode == "graph" else ms.PYNATIVE_MODE)
     if arguments.target == "Ascend":
         ms.set_context(jit_config={"jit_level": "O0"})  # such operators run at O0 and O1 only

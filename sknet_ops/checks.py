@@ -17,6 +17,7 @@ import mindspore as ms
 
 MAX_BRANCHES = 4
 MAX_CONV_ATTR = 4096
+FLOAT32 = (ms.float32,)
 
 Spec = tuple  # (shape: tuple[int | None, ...] | None, dtype)
 
@@ -35,11 +36,13 @@ def dim(spec: Spec, index: int) -> int | None:
     return None if spec[0] is None else spec[0][index]
 
 
-def tensor(op: str, arg: str, spec: Spec, rank: int, layout: str, empty_batch: bool = False) -> None:
-    """float32, of that rank, no dimension empty but perhaps the first."""
+def tensor(
+    op: str, arg: str, spec: Spec, rank: int, layout: str, empty_batch: bool = False, dtypes: tuple = FLOAT32
+) -> None:
+    """Of one of the types, of that rank, no dimension empty but perhaps the first."""
     shape, dtype = spec
-    if dtype != ms.float32:
-        fail(TypeError, op, arg, f"dtype {str(dtype).lower()}", "float32")
+    if dtype not in dtypes:
+        fail(TypeError, op, arg, f"dtype {str(dtype).lower()}", " or ".join(str(kind).lower() for kind in dtypes))
     if shape is None:
         return
     if len(shape) != rank:
@@ -135,9 +138,9 @@ def conv_out_size(size: int, kernel: int, stride: int, padding: int, dilation: i
     return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
 
 
-def conv_weight(op: str, arg: str, spec: Spec, c_in: int | None, groups: int) -> int | None:
+def conv_weight(op: str, arg: str, spec: Spec, c_in: int | None, groups: int, dtypes: tuple = FLOAT32) -> int | None:
     """Checks the weight of one convolution; returns its kernel size."""
-    tensor(op, arg, spec, 4, "(c_out, c_in / groups, kernel, kernel)")
+    tensor(op, arg, spec, 4, "(c_out, c_in / groups, kernel, kernel)", dtypes=dtypes)
     if spec[0] is None:
         return None
     c_out, c_in_per_group, kernel, width = spec[0]
@@ -184,8 +187,10 @@ def dense_weight(op: str, arg: str, spec: Spec, rows: int | None, columns: int |
         fail(ValueError, op, arg, f"shape {shape}", layout)
 
 
-def same_shape(op: str, arg: str, spec: Spec, expected: tuple[int | None, ...], layout: str) -> None:
-    tensor(op, arg, spec, len(expected), layout, empty_batch=True)
+def same_shape(
+    op: str, arg: str, spec: Spec, expected: tuple[int | None, ...], layout: str, dtypes: tuple = FLOAT32
+) -> None:
+    tensor(op, arg, spec, len(expected), layout, empty_batch=True, dtypes=dtypes)
     if spec[0] is not None and not all(map(same, spec[0], expected)):
         shown = ", ".join("?" if size is None else str(size) for size in expected)
         fail(ValueError, op, arg, f"shape {spec[0]}", f"shape ({shown}): {layout}")

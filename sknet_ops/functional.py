@@ -6,7 +6,8 @@ shapes. In graph mode the attributes (everything after ``*``) have to be constan
 
 Conventions of all of them:
 
-- Tensors are float32 and of layout NCHW. M is the number of branches, 1 to 4.
+- Tensors are float32 and of layout NCHW. M is the number of branches, 1 to 4. Backend ``ascend`` also takes float16
+  for x, u, residual and convolution weights, and returns maps (all results but the attention) of the type of x or u.
 - ``training=True`` normalises by the statistics of the batch and updates ``moving_mean`` and ``moving_variance`` **in
   place** (pass Parameters): ``moving <- (1 - momentum) * moving + momentum * batch``, the batch variance unbiased, as
   MindSpore does. An empty batch leaves them as they are. ``training=False`` normalises by the moving statistics.
@@ -324,8 +325,8 @@ def _conv_bn_act_op(specs, stride, padding, dilation, groups, relu, training, ep
     _common_attributes(op, stride, groups, relu, training)
     checks.integer(op, "dilation", dilation, 1)
     checks.norm_attributes(op, eps, momentum)
-    tensor(op, "x", x, 4, _X, empty_batch=True)
-    kernel = checks.conv_weight(op, "weight", weight, dim(x, 1), groups)
+    tensor(op, "x", x, 4, _X, empty_batch=True, dtypes=backends.map_dtypes())
+    kernel = checks.conv_weight(op, "weight", weight, dim(x, 1), groups, backends.map_dtypes())
     if padding is None:
         padding = checks.mindcv_padding(_known_kernel(op, "weight", kernel), stride, dilation)
     checks.integer(op, "padding", padding, 0)
@@ -333,7 +334,8 @@ def _conv_bn_act_op(specs, stride, padding, dilation, groups, relu, training, ep
     checks.channel_vectors(op, norm, c_out)
     height, width = checks.conv_output(op, x, kernel, stride, padding, dilation)
     if len(specs) == 7:
-        checks.same_shape(op, "residual", specs[6], (dim(x, 0), c_out, height, width), "as the output")
+        expected = (dim(x, 0), c_out, height, width)
+        checks.same_shape(op, "residual", specs[6], expected, "as the output", backends.map_dtypes())
     backends.active_backend()
     return primitives.conv_bn_act(
         training=training,
@@ -372,7 +374,7 @@ def _sk_attention_op(specs, training, eps, momentum) -> ops.Custom:
     op = "sk_attention"
     checks.boolean(op, "training", training)
     checks.norm_attributes(op, eps, momentum)
-    tensor(op, "u", specs[0], 5, _U, empty_batch=True)
+    tensor(op, "u", specs[0], 5, _U, empty_batch=True, dtypes=backends.map_dtypes())
     checks.branch_count(op, "u", dim(specs[0], 1))
     _attention(op, specs[1:], dim(specs[0], 2), dim(specs[0], 1))
     backends.active_backend()
@@ -382,7 +384,7 @@ def _sk_attention_op(specs, training, eps, momentum) -> ops.Custom:
 @constexpr(check=False)
 def _sk_select_op(u: Spec, attention: Spec) -> ops.Custom:
     op = "sk_select"
-    tensor(op, "u", u, 5, _U, empty_batch=True)
+    tensor(op, "u", u, 5, _U, empty_batch=True, dtypes=backends.map_dtypes())
     checks.branch_count(op, "u", dim(u, 1))
     checks.same_shape(op, "attention", attention, (dim(u, 0), dim(u, 1), dim(u, 2)), "(n, branches, c) of u")
     backends.active_backend()
@@ -447,14 +449,17 @@ def _branches(op: str, specs: tuple, attrs: tuple, training: bool) -> tuple[tupl
     branches = checks.branch_lists(op, dict(zip(names, specs[1:], strict=True)))
     dilation = checks.per_branch(op, "dilation", dilation, branches, 1)
 
-    tensor(op, "x", x, 4, _X, empty_batch=True)
+    tensor(op, "x", x, 4, _X, empty_batch=True, dtypes=backends.map_dtypes())
     c_in = dim(x, 1)
     if split_input and c_in is not None:
         if c_in % branches:
             expected = f"a multiple of {branches}, as split_input shares them among the branches"
             fail(ValueError, op, "x", f"{c_in} channels", expected)
         c_in //= branches
-    kernels = [checks.conv_weight(op, f"weights[{m}]", weight, c_in, groups) for m, weight in enumerate(weights)]
+    kernels = [
+        checks.conv_weight(op, f"weights[{m}]", weight, c_in, groups, backends.map_dtypes())
+        for m, weight in enumerate(weights)
+    ]
     if padding is None:
         padding = tuple(
             checks.mindcv_padding(_known_kernel(op, f"weights[{m}]", kernels[m]), stride, dilation[m])

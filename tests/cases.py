@@ -13,7 +13,6 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import pytest
 
 Tensors = dict[str, Any]
 Attrs = dict[str, Any]
@@ -323,6 +322,8 @@ FEW = [
 
 def modes(cases: list) -> list:
     """(case, training) parameters, each op in each mode that it has."""
+    import pytest  # the cases serve where there is none, too
+
     return [
         pytest.param(case, training, id=f"{case_id(case)}-{'training' if training else 'inference'}")
         for case in cases

@@ -57,7 +57,7 @@ def table(result: dict[str, Any]) -> str:
     text = ["# CUDA: checks and times", ""]
     text += [f"- {name}: {value}" for name, value in result["versions"].items()]
     text += [f"- build {result['build seconds']} s, checks {result['check seconds']} s, all {result['seconds']} s", ""]
-    text += [f"{len(checks)} checks, {len(wrong)} failed."]
+    text += [f"{len(checks)} checks with seed {result['seed']}, {len(wrong)} failed."]
     text += [f"- {r['op']}, {r['case']}, training {r['training']}, {r['precision']}: {r['wrong']}" for r in wrong]
     rows = result.get("timings")
     if not rows:

@@ -2,11 +2,13 @@
 """SK passes in AKG's hybrid DSL: normalise + ReLU + pool, and the select pass, forward and backward.
 
 The DSL is a small part of Python that AKG parses; loops, no slices. Maps are (n, m, c, p): images, branches, channels,
-positions; mean, inv_std, gamma and beta are (m, c). Everything is float32. Compiled once for each shape.
+positions; mean, inv_std, gamma and beta are (m, c). v = (z - mean) * inv_std * gamma + beta is the normalised map.
+Everything is float32. Compiled once for each shape.
 
-What AKG compiles wrongly on the CPU, without a word: two outputs, an output read back by another statement, and sums,
-but for the one of select_grad_a. Hence pooling and the sums of the normalisation's gradient go through that kernel,
-with ones for dy, and an expression is written out twice.
+What AKG (MindSpore 2.10.0) compiles wrongly on the CPU, without a word: two outputs, an output read back by another
+statement, and most sums. A sum is right where each addition stands under an ``if`` without ``else`` whose condition
+reads the element that is added: hence the comparisons with 0. They also leave out NaN, for which the caller has to
+care. An expression that is used twice is written out twice.
 """
 # The DSL's functions have no definition that Python could find.
 # ruff: noqa: F821
@@ -54,7 +56,7 @@ def select_grad_a(dy, u):
 
 @kernel
 def norm_act(z, mean, inv_std, gamma, beta):
-    """u = relu((z - mean) * inv_std * gamma + beta)"""
+    """u = relu(v)"""
     u = output_tensor(z.shape, z.dtype)
     for n in range(z.shape[0]):
         for m in range(z.shape[1]):
@@ -65,6 +67,113 @@ def norm_act(z, mean, inv_std, gamma, beta):
                     else:
                         u[n, m, c, p] = (z[n, m, c, p] - mean[m, c]) * inv_std[m, c] * gamma[m, c] + beta[m, c]
     return u
+
+
+@kernel
+def norm_act_pool(z, mean, inv_std, gamma, beta):
+    """sums (n, m, c) over p of relu(v): normalise, ReLU and pool in one, nothing between is stored"""
+    sums = output_tensor((z.shape[0], z.shape[1], z.shape[2]), z.dtype)
+    for n in range(z.shape[0]):
+        for m in range(z.shape[1]):
+            for c in range(z.shape[2]):
+                sums[n, m, c] = float32(0.0)
+                for p in range(z.shape[3]):
+                    if (z[n, m, c, p] - mean[m, c]) * inv_std[m, c] * gamma[m, c] + beta[m, c] > float32(0.0):
+                        sums[n, m, c] = sums[n, m, c] + (
+                            (z[n, m, c, p] - mean[m, c]) * inv_std[m, c] * gamma[m, c] + beta[m, c]
+                        )
+    return sums
+
+
+@kernel
+def norm_act_select(z, mean, inv_std, gamma, beta, a):
+    """y (n, c, p) = sum over m of a (n, m, c) * relu(v): the select pass, which computes the branches again"""
+    y = output_tensor((z.shape[0], z.shape[2], z.shape[3]), z.dtype)
+    for n in range(z.shape[0]):
+        for c in range(z.shape[2]):
+            for p in range(z.shape[3]):
+                y[n, c, p] = float32(0.0)
+                for m in range(z.shape[1]):
+                    if (z[n, m, c, p] - mean[m, c]) * inv_std[m, c] * gamma[m, c] + beta[m, c] > float32(0.0):
+                        y[n, c, p] = y[n, c, p] + a[n, m, c] * (
+                            (z[n, m, c, p] - mean[m, c]) * inv_std[m, c] * gamma[m, c] + beta[m, c]
+                        )
+    return y
+
+
+@kernel
+def norm_act_select_grad_a(dy, z, mean, inv_std, gamma, beta):
+    """da (n, m, c) = sum over p of relu(v) * dy"""
+    sums = output_tensor((z.shape[0], z.shape[1], z.shape[2]), z.dtype)
+    for n in range(z.shape[0]):
+        for m in range(z.shape[1]):
+            for c in range(z.shape[2]):
+                sums[n, m, c] = float32(0.0)
+                for p in range(z.shape[3]):
+                    if (z[n, m, c, p] - mean[m, c]) * inv_std[m, c] * gamma[m, c] + beta[m, c] > float32(0.0):
+                        sums[n, m, c] = sums[n, m, c] + dy[n, c, p] * (
+                            (z[n, m, c, p] - mean[m, c]) * inv_std[m, c] * gamma[m, c] + beta[m, c]
+                        )
+    return sums
+
+
+@kernel
+def norm_act_grad_v(du, z, mean, inv_std, gamma, beta):
+    """Gradient by v of u = relu(v)"""
+    dv = output_tensor(z.shape, z.dtype)
+    for n in range(z.shape[0]):
+        for m in range(z.shape[1]):
+            for c in range(z.shape[2]):
+                for p in range(z.shape[3]):
+                    if (z[n, m, c, p] - mean[m, c]) * inv_std[m, c] * gamma[m, c] + beta[m, c] > float32(0.0):
+                        dv[n, m, c, p] = du[n, m, c, p]
+                    else:
+                        dv[n, m, c, p] = float32(0.0)
+    return dv
+
+
+@kernel
+def norm_act_pool_grad_v(dsums, z, mean, inv_std, gamma, beta):
+    """Gradient by v of its pooled sums"""
+    dv = output_tensor(z.shape, z.dtype)
+    for n in range(z.shape[0]):
+        for m in range(z.shape[1]):
+            for c in range(z.shape[2]):
+                for p in range(z.shape[3]):
+                    if (z[n, m, c, p] - mean[m, c]) * inv_std[m, c] * gamma[m, c] + beta[m, c] > float32(0.0):
+                        dv[n, m, c, p] = dsums[n, m, c]
+                    else:
+                        dv[n, m, c, p] = float32(0.0)
+    return dv
+
+
+@kernel
+def norm_act_select_grad_v(dy, a, z, mean, inv_std, gamma, beta):
+    """Gradient by v of the weighted sum"""
+    dv = output_tensor(z.shape, z.dtype)
+    for n in range(z.shape[0]):
+        for m in range(z.shape[1]):
+            for c in range(z.shape[2]):
+                for p in range(z.shape[3]):
+                    if (z[n, m, c, p] - mean[m, c]) * inv_std[m, c] * gamma[m, c] + beta[m, c] > float32(0.0):
+                        dv[n, m, c, p] = a[n, m, c] * dy[n, c, p]
+                    else:
+                        dv[n, m, c, p] = float32(0.0)
+    return dv
+
+
+@kernel
+def pool(u):
+    """sums (n, m, c) over p"""
+    sums = output_tensor((u.shape[0], u.shape[1], u.shape[2]), u.dtype)
+    for n in range(u.shape[0]):
+        for m in range(u.shape[1]):
+            for c in range(u.shape[2]):
+                sums[n, m, c] = float32(0.0)
+                for p in range(u.shape[3]):
+                    if u[n, m, c, p] != float32(0.0):
+                        sums[n, m, c] = sums[n, m, c] + u[n, m, c, p]
+    return sums
 
 
 @kernel
@@ -80,34 +189,21 @@ def pool_grad(dsums, u):
 
 
 @kernel
-def norm_act_grad_v(du, u):
-    """Gradient behind the ReLU: du where u > 0, else 0"""
-    dv = output_tensor(u.shape, u.dtype)
-    for n in range(u.shape[0]):
-        for m in range(u.shape[1]):
-            for c in range(u.shape[2]):
-                for p in range(u.shape[3]):
-                    if u[n, m, c, p] <= float32(0.0):
-                        dv[n, m, c, p] = float32(0.0)
-                    else:
-                        dv[n, m, c, p] = du[n, m, c, p]
-    return dv
-
-
-@kernel
-def norm_act_grad_products(dv, z, mean, inv_std):
-    """dv * (z - mean) * inv_std, whose sums are dgamma"""
-    products = output_tensor(z.shape, z.dtype)
+def norm_grad_gamma(dv, z, mean, inv_std):
+    """sums (n, m, c) over p of dv * (z - mean) * inv_std, which make dgamma"""
+    sums = output_tensor((z.shape[0], z.shape[1], z.shape[2]), z.dtype)
     for n in range(z.shape[0]):
         for m in range(z.shape[1]):
             for c in range(z.shape[2]):
+                sums[n, m, c] = float32(0.0)
                 for p in range(z.shape[3]):
-                    products[n, m, c, p] = dv[n, m, c, p] * ((z[n, m, c, p] - mean[m, c]) * inv_std[m, c])
-    return products
+                    if dv[n, m, c, p] != float32(0.0):
+                        sums[n, m, c] = sums[n, m, c] + dv[n, m, c, p] * ((z[n, m, c, p] - mean[m, c]) * inv_std[m, c])
+    return sums
 
 
 @kernel
-def norm_act_grad_z(dv, z, mean, inv_std, gamma, dbeta_mean, dgamma_mean):
+def norm_grad_z(dv, z, mean, inv_std, gamma, dbeta_mean, dgamma_mean):
     """dz = gamma * inv_std * (dv - dbeta_mean - (z - mean) * inv_std * dgamma_mean); the last two are 0 where the
     statistics do not depend on z"""
     dz = output_tensor(z.shape, z.dtype)

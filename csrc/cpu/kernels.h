@@ -3,7 +3,6 @@
 // vector) and is compiled with the flags of that instruction set.
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <new>
 #if SKNET_VEC >= 8
 #include <immintrin.h>
@@ -30,6 +29,8 @@ namespace sknet_ops::cpu::SKNET_ISA {
 #include "cpu/kernel/emit.h"
 //
 #include "cpu/kernel/winograd.h"
+//
+#include "cpu/kernel/winograd_weight.h"
 //
 #include "cpu/kernel/conv_forward.h"
 //

@@ -18,6 +18,7 @@ from typing import Any
 
 from sknet_ops import binary
 from sknet_ops.backends import akg, ascend, cpu, cuda, reference
+from sknet_ops.checks import FLOAT32
 
 _BACKENDS: tuple[ModuleType, ...] = (cpu, reference, ascend, akg, cuda)
 _log = logging.getLogger("sknet_ops")
@@ -67,6 +68,12 @@ def active_backend() -> str:
             return name
     names = ", ".join(module.NAME for module in _BACKENDS)
     raise ValueError(f"SKNET_OPS_BACKEND: got {name!r}, expected one of {names}")
+
+
+def map_dtypes() -> tuple:
+    """Types of maps and convolution weights that the chosen backend takes."""
+    asked = os.environ.get("SKNET_OPS_BACKEND")
+    return next((getattr(module, "MAP_DTYPES", FLOAT32) for module in _BACKENDS if asked == module.NAME), FLOAT32)
 
 
 def primitive(op: str, attrs: Mapping[str, Any]) -> Callable | None:

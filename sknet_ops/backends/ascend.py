@@ -2,29 +2,30 @@
 """Ascend C kernels for Ascend 910B class NPUs, through a CANN vendor package that `make ascend` builds.
 
 The ops are the kernel sequences of :mod:`sknet_ops.backends.ascend_ops`, each kernel an ``ops.Custom`` of its aclnn
-function. Nothing of CANN is touched before the first call.
+function, written down as a plan (:mod:`sknet_ops.backends.ascend_plan`) that both of MindSpore's modes run. Nothing of
+CANN is touched before the first call.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import mindspore as ms
-from mindspore import Tensor, nn, ops
+from mindspore import nn, ops
+from mindspore.ops import DataType, constexpr
 
 from sknet_ops import binary
-from sknet_ops.backends import ascend_ops, ascend_sizes
-from sknet_ops.backends.ascend_ops import Layer, LayerWeights, Norm
-from sknet_ops.backends.ascend_sizes import ConvSizes
+from sknet_ops.backends import ascend_plan, ascend_sizes, composed
 
 NAME = "ascend"
-ABOUT = "Ascend C kernels for Ascend 910B class NPUs; selective_kernel only, float16 and float32"
+ABOUT = "Ascend C kernels for Ascend 910B class NPUs, float16 and float32; plain convolutions are MindSpore's own"
 VENDOR = Path("vendors") / "sknet_ops"
 _TYPES = {"float16": ms.float16, "float32": ms.float32}
+MAP_DTYPES = tuple(_TYPES.values())
 
 
 def opp_path() -> Path:
@@ -63,129 +64,182 @@ def set_up_opp_path() -> None:
     os.environ["ASCEND_CUSTOM_OPP_PATH"] = os.pathsep.join([path, *paths])
 
 
-class MindSporeDevice:
-    """Runs kernels as MindSpore operators. Subclasses may run them elsewhere."""
+# ---- steps as MindSpore's operators ----
 
-    def __init__(self, soc: str) -> None:
-        self.soc = soc
 
-    def run(
-        self, op: str, inputs: Mapping[str, Tensor | None], outputs: ascend_ops.Outputs, ints: Sequence[int],
-        numbers: Sequence[float], dtype: str,
-    ) -> list[Tensor]:  # fmt: skip
-        custom = _custom(op, tuple(inputs), tuple(outputs.items()), tuple(ints), tuple(numbers))
-        result = custom(*inputs.values())
-        return list(result) if isinstance(result, tuple) else [result]
+def _outputs(kernel: ascend_plan.Kernel) -> tuple[Any, Any]:
+    """Shapes and types of its outputs, as ops.Custom wants them."""
+    shapes = tuple(shape for _, (shape, _) in kernel.outputs)
+    types = tuple(_TYPES[kind] for _, (_, kind) in kernel.outputs)
+    return (shapes[0], types[0]) if len(shapes) == 1 else (shapes, types)
 
-    def reshape(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
-        return ops.reshape(x, shape)
 
-    def transpose(self, x: Tensor, axes: tuple[int, ...]) -> Tensor:
-        return ops.transpose(x, axes)
+def aclnn_name(op: str) -> str:
+    """Of the function that CANN's tools generate for an operator."""
+    return "aclnn" + "".join(part.capitalize() for part in op.split("_"))
 
-    def flip_taps(self, x: Tensor) -> Tensor:
-        return ops.flip(x, (x.ndim - 2, x.ndim - 1))
 
-    def concat(self, arrays: Sequence[Tensor]) -> Tensor:
-        return ops.concat(tuple(arrays))
-
-    def split(self, x: Tensor, sizes: Sequence[int]) -> list[Tensor]:
-        return list(ops.split(x, list(sizes)))
-
-    def cast(self, x: Tensor, dtype: str) -> Tensor:
-        return ops.cast(x, _TYPES[dtype])
-
-    def dtype(self, x: Tensor) -> str:
-        return next(name for name, kind in _TYPES.items() if kind == x.dtype)
+def registration(kernel: ascend_plan.Kernel) -> dict[str, Any]:
+    """What MindSpore makes the call of the aclnn function from: inputs, then attributes, then outputs."""
+    info = ops.CustomRegOp(aclnn_name(kernel.op)).fusion_type("OPAQUE")
+    for i, name in enumerate(kernel.input_names):
+        info = info.input(i, name, "required")
+    info = info.attr("sizes", "required", "listInt").attr("numbers", "required", "listFloat")
+    for i, (name, _) in enumerate(kernel.outputs):
+        info = info.output(i, name, "required")
+    tensors = len(kernel.input_names) + len(kernel.outputs)
+    return info.dtype_format(*[DataType.None_Default] * tensors).target("Ascend").get_op_info()
 
 
 @cache
-def _custom(op: str, inputs: tuple[str, ...], outputs: tuple, ints: tuple, numbers: tuple) -> ops.Custom:
-    """One kernel with its attributes, made when it is first needed."""
-    shapes = tuple(shape for _, (shape, _) in outputs)
-    types = tuple(_TYPES[kind] for _, (_, kind) in outputs)
-    info = ops.CustomRegOp(op).fusion_type("OPAQUE")
-    for i, name in enumerate(inputs):
-        info = info.input(i, name)
-    for i, (name, _) in enumerate(outputs):
-        info = info.output(i, name)
-    info = info.attr("sizes", "required", "listInt").attr("numbers", "required", "listFloat")
-    info = info.target("Ascend").get_op_info()
-    name = "aclnn" + "".join(part.capitalize() for part in op.split("_"))
-    one = len(shapes) == 1
-    custom = ops.Custom(name, lambda *_: shapes[0] if one else shapes, lambda *_: types[0] if one else types,
-                        func_type="aot", reg_info=info)  # fmt: skip
-    custom.add_prim_attr("sizes", list(ints))
-    custom.add_prim_attr("numbers", list(numbers))
-    return custom
+def kernel_operator(kernel: ascend_plan.Kernel) -> ops.Primitive:
+    """One operator, made when it is first needed; called with its inputs and :func:`kernel_attributes`."""
+    shapes, types = _outputs(kernel)
+    return ops.Custom(aclnn_name(kernel.op), lambda *_: shapes, lambda *_: types, func_type="aot",
+                      reg_info=registration(kernel))  # fmt: skip
+
+
+def kernel_attributes(kernel: ascend_plan.Kernel) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """MindSpore takes attributes of an aclnn function as arguments behind the tensors; a list cannot be empty."""
+    return kernel.ints, kernel.numbers or (0.0,)
+
+
+def _ones(like, shape):
+    return ops.ones(shape, ms.float32)
+
+
+def _zeros(like, shape):
+    return ops.zeros(shape, ms.float32)
+
+
+def _rearranging(what: ascend_plan.Rearrange) -> tuple[Callable, tuple]:
+    arguments = what.arguments
+    if what.name == "reshape":
+        return ops.Reshape(), arguments
+    if what.name == "transpose":
+        return ops.Transpose(), arguments
+    if what.name == "reverse":
+        return ops.ReverseV2(*arguments), ()
+    if what.name == "concat":
+        return ops.Concat(0), ()
+    if what.name == "slice":
+        return ops.Slice(), arguments
+    if what.name == "cast":
+        return ops.Cast(), (_TYPES[arguments[0]],)
+    if what.name == "pad":
+        return ops.Pad(*arguments), ()
+    if what.name == "sum":
+        return ops.ReduceSum(), arguments
+    return (_ones if what.name == "ones" else _zeros), arguments
+
+
+@cache
+def _operators(plan: ascend_plan.Plan) -> tuple:
+    """For each step: operator, numbers of its inputs, what else it takes, whether it has one output, whether it takes
+    its inputs as one tuple."""
+    steps = []
+    for step in plan.steps:
+        if isinstance(step.what, ascend_plan.Kernel):
+            one = len(step.what.outputs) == 1
+            operator, arguments = kernel_operator(step.what), kernel_attributes(step.what)
+        else:
+            one = True
+            operator, arguments = _rearranging(step.what)
+        together = isinstance(step.what, ascend_plan.Rearrange) and step.what.name == "concat"
+        steps.append((operator, step.inputs, arguments, one, together))
+    return tuple(steps)
+
+
+def _spec(spec: tuple) -> ascend_plan.Spec:
+    shape, dtype = spec
+    name = next((name for name, kind in _TYPES.items() if kind == dtype), str(dtype).lower())
+    if shape is None:
+        raise ValueError("backend ascend: got an unknown shape, expected static shapes")
+    return tuple(shape), name
+
+
+@constexpr(check=False)
+def _forward(op: str, attrs: tuple, soc: str, specs: tuple) -> tuple:
+    plan = ascend_plan.forward(op, attrs, soc, tuple(map(_spec, specs)))
+    return _operators(plan), plan.outputs, plan.updates
+
+
+@constexpr(check=False)
+def _backward(op: str, attrs: tuple, soc: str, specs: tuple, inputs: int, outputs: int) -> tuple:
+    plan = ascend_plan.backward(op, attrs, soc, tuple(map(_spec, specs)), inputs, outputs)
+    return _operators(plan), tuple(-1 if i is None else i for i in plan.outputs)
+
+
+def _run(steps, tensors):
+    for operator, indices, arguments, one, together in steps:
+        inputs = ()
+        for index in indices:
+            inputs = inputs + (tensors[index],)
+        if together:
+            inputs = (inputs,)
+        result = operator(*inputs, *arguments)
+        if one:
+            result = (result,)
+        tensors = tensors + result
+    return tensors
+
+
+def _specs(tensors):
+    specs = ()
+    for tensor in tensors:
+        specs = specs + ((tensor.shape, tensor.dtype),)
+    return specs
+
+
+class AscendOp:
+    """An op as a sequence of kernels, for both modes; inputs and outputs as in :mod:`sknet_ops.primitives`.
+
+    What is saved for the gradient is in the kernels' layouts. Moving statistics are assigned in place in training.
+    Only the first output passes a gradient back.
+    """
+
+    def __init__(self, op: str, attrs: tuple[tuple[str, Any], ...], soc: str) -> None:
+        super().__init__()
+        self.op, self.attrs, self.soc = op, attrs, soc
+
+    def forward(self, inputs):
+        steps, outputs, updates = _forward(self.op, self.attrs, self.soc, _specs(inputs))
+        tensors = _run(steps, inputs)
+        for parameter, value in updates:
+            ops.assign(inputs[parameter], tensors[value])
+        result = ()
+        for index in outputs:
+            result = result + (tensors[index],)
+        return result
+
+    def backward(self, inputs, out, dout):
+        out = composed.as_tuple(out)
+        given = inputs + out + (composed.as_tuple(dout)[0],)
+        steps, grads = _backward(self.op, self.attrs, self.soc, _specs(given), len(inputs), len(out))
+        tensors = _run(steps, given)
+        result = ()
+        for number, index in enumerate(grads):
+            grad = ops.zeros_like(inputs[number]) if index < 0 else tensors[index]
+            result = result + (grad,)
+        return result
+
+
+@cache
+def _op_class(inputs: int) -> type:
+    return type(f"AscendOp{inputs}", (AscendOp, composed.with_inputs(inputs, own_gradient=True)), {})
 
 
 def primitive(op: str, attrs: Mapping[str, Any]) -> Callable:
-    """The op for :mod:`sknet_ops.primitives`; PyNative mode.
+    """The op for :mod:`sknet_ops.primitives`, in PyNative and in graph mode.
 
-    Raises:
-        NotImplementedError: For an op that is not made of Ascend C kernels.
+    ``conv_bn_act`` is MindSpore's own convolution, norm and ReLU, which are CANN's: there is nothing to gain on them.
     """
-    if op != "selective_kernel":
-        raise NotImplementedError(
-            f"backend ascend: {op} is not made of Ascend C kernels; selective_kernel is, use the layer or that op"
-        )
+    return _primitive(op, tuple(attrs.items()), soc_version())
+
+
+@cache
+def _primitive(op: str, attrs: tuple[tuple[str, Any], ...], soc: str) -> nn.Cell:
+    if op == "conv_bn_act":
+        return composed.conv_bn_act(**dict(attrs))
     set_up_opp_path()
-    return SelectiveKernelCell(MindSporeDevice(soc_version()), dict(attrs))
-
-
-class SelectiveKernelCell(nn.Cell):
-    """selective_kernel as a sequence of kernels; inputs and outputs as in sknet_ops.primitives.selective_kernel.
-
-    Only y passes a gradient back. Moving statistics are assigned in place in training.
-    """
-
-    def __init__(self, device: ascend_ops.Device, attrs: dict[str, Any]) -> None:
-        super().__init__(auto_prefix=False)
-        self.device = device
-        self.attrs = attrs
-        self.branches = len(attrs["dilation"])
-
-    def layer(self, x: Tensor, weights: Sequence[Tensor]) -> Layer:
-        a = self.attrs
-        if x.dtype not in _TYPES.values():
-            raise TypeError(f"selective_kernel: x: got dtype {x.dtype}, expected float16 or float32")
-        kernel = tuple(w.shape[2] for w in weights)
-        size = ConvSizes(*x.shape, weights[0].shape[0], a["groups"], a["stride"], a["split_input"], kernel,
-                         tuple(a["padding"]), tuple(a["dilation"]))  # fmt: skip
-        norm = Norm(a["eps"], a["momentum"], a["training"], a["relu"])
-        return Layer(size, norm, Norm(a["attn_eps"], a["attn_momentum"], a["training"]))
-
-    def unpack(self, inputs: Sequence[Tensor]) -> tuple[Tensor, LayerWeights]:
-        m = self.branches
-        lists = [list(inputs[1 + i * m : 1 + (i + 1) * m]) for i in range(5)]
-        fc_reduce, gamma, beta, mean, variance, fc_select = inputs[1 + 5 * m :]
-        rows = [ops.reshape(w, w.shape[:2]) for w in (fc_reduce, fc_select)]
-        return inputs[0], LayerWeights(*lists, rows[0], gamma, beta, mean, variance, rows[1])
-
-    def construct(self, *inputs):
-        x, w = self.unpack(inputs)
-        out = self.layer(x, w.weight).forward(self.device, x, w)
-        if not self.attrs["training"]:
-            return out["y"], out["attention"]
-        names = ("moving_mean", "moving_variance")
-        for moving, new in zip((w.moving_mean, w.moving_variance), (out[n] for n in names), strict=True):
-            for parameter, value in zip(moving, ascend_ops.unstack(self.device, new), strict=True):
-                ops.assign(parameter, value)
-        ops.assign(w.attn_moving_mean, out["attn_moving_mean"])
-        ops.assign(w.attn_moving_variance, out["attn_moving_variance"])
-        saved = ("y", "attention", "z", "mean", "inv_std", "pooled", "hidden", "attn_mean", "attn_inv_std")
-        return tuple(out[name] for name in saved)
-
-    def bprop(self, *args):
-        *inputs, out, dout = args
-        x, w = self.unpack(inputs)
-        z = out[2] if self.attrs["training"] else None
-        g = self.layer(x, w.weight).backward(self.device, dout[0], x, w, z)
-        zeros = [ops.zeros_like(v) for v in (*w.moving_mean, *w.moving_variance)]
-        weights = [ops.cast(d, v.dtype) for d, v in zip(g["dweight"], w.weight, strict=True)]
-        m = self.branches
-        dense = [ops.reshape(g["dfc_reduce"], inputs[1 + 5 * m].shape), ops.reshape(g["dfc_select"], inputs[-1].shape)]
-        attn = (g["dattn_gamma"], g["dattn_beta"], ops.zeros_like(w.attn_moving_mean),
-                ops.zeros_like(w.attn_moving_variance))  # fmt: skip
-        return (g["dx"], *weights, *g["dgamma"], *g["dbeta"], *zeros, dense[0], *attn, dense[1])
+    return _op_class(composed.input_count(op, dict(attrs)))(op, attrs, soc)

@@ -26,10 +26,14 @@ class Device(Protocol):
     soc: str
 
     def run(
-        self, op: str, inputs: dict[str, Array | None], outputs: Outputs, ints: Sequence[int],
-        numbers: Sequence[float], dtype: str,
+        self, op: str, inputs: dict[str, Array], outputs: Outputs, ints: Sequence[int], numbers: Sequence[float],
+        dtype: str,
     ) -> list[Array]:  # fmt: skip
-        """Outputs of one kernel; ``dtype`` is that of the maps. Inputs that are None are not read."""
+        """Outputs of one kernel; ``dtype`` is that of the maps.
+
+        Inputs that a kernel does not read in the form asked for are stood in for by another of the same type: so it
+        need not be known what MindSpore makes of an input that is left out.
+        """
 
     def reshape(self, x: Array, shape: tuple[int, ...]) -> Array: ...
     def transpose(self, x: Array, axes: tuple[int, ...]) -> Array: ...
@@ -44,6 +48,14 @@ class Device(Protocol):
 
     def cast(self, x: Array, dtype: str) -> Array: ...
     def dtype(self, x: Array) -> str: ...
+    def filled(self, shape: tuple[int, ...], value: int) -> Array:
+        """float32; the value is 0 or 1."""
+
+    def pad_parts(self, x: Array, size: int) -> Array:
+        """Zeros behind along axis 1, up to that size."""
+
+    def sum_parts(self, x: Array) -> Array:
+        """Over axis 1."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +164,7 @@ def norm_act(
 ) -> NormResult:
     """z (n, branches, positions, channels); the others (branches, channels)."""
     maps, dtype = Maps(*z.shape), dev.dtype(z)
-    partial = None
+    partial = gamma  # not read in inference
     if norm.training:
         shape = (maps.branches, maps.statistics_splits(dev.soc), 2, maps.channels)
         partial = dev.run("sk_norm_partial", {"z": z}, {"partial": (shape, _F32)}, maps.ints, (), dtype)[0]
@@ -256,15 +268,42 @@ def attention_gradient(dev: Device, dy: Array, u: Array) -> Array:
 
 
 def branch_gradient(
-    dev: Device, maps: Maps, dy: Array | None, attention: Array | None, dhidden: Array | None, fc_reduce: Array | None,
-    dtype: str,
+    dev: Device, maps: Maps, dy: Array, attention: Array, dhidden: Array, fc_reduce: Array, dtype: str,
+    parts: tuple[bool, bool] = (True, True),
 ) -> Array:  # fmt: skip
-    """du from dy through the weighted sum, from dhidden through the pooling, or from both."""
+    """du from dy through the weighted sum, from dhidden through the pooling, or from both, as `parts` says."""
     inputs = {"dy": dy, "attention": attention, "dhidden": dhidden, "fc_reduce": fc_reduce}
-    reduced = 0 if fc_reduce is None else fc_reduce.shape[0]
-    ints = [*maps.ints, int(attention is not None), int(dhidden is not None), reduced]
+    ints = [*maps.ints, *map(int, parts), fc_reduce.shape[0] if parts[1] else 0]
     shape = (maps.n, maps.branches, maps.positions, maps.channels)
     return dev.run("sk_branch_grad", inputs, {"du": (shape, dtype)}, ints, (), dtype)[0]
+
+
+# ---- what the ops need where they are called alone ----
+
+
+def pool(dev: Device, u: Array) -> Array:
+    """u (n, branches, positions, channels) -> shares (n, shares, channels) of the mean of the branches' sum.
+
+    By the kernel that normalises, with a norm that changes nothing.
+    """
+    ones, zeros = (dev.filled((u.shape[1], u.shape[3]), value) for value in (1, 0))
+    return norm_act(dev, u, ones, zeros, zeros, ones, Norm(eps=0.0, relu=False)).pooled
+
+
+def as_parts(dev: Device, maps: Maps, dattention: Array) -> Array:
+    """dattention (n, branches, channels) in the shares that the attention's gradient adds up: all in the first."""
+    parts = dev.reshape(dattention, (maps.n, 1, maps.branches, maps.channels))
+    return dev.pad_parts(parts, maps.image_splits(dev.soc))
+
+
+def pool_gradient(dev: Device, maps: Maps, u: Array, dhidden: Array, fc_reduce: Array) -> Array:
+    """du from dhidden alone; of u only the type is used."""
+    return branch_gradient(dev, maps, u, fc_reduce, dhidden, fc_reduce, dev.dtype(u), (False, True))
+
+
+def select_gradient(dev: Device, maps: Maps, dy: Array, attention: Array) -> Array:
+    """du through the weighted sum alone."""
+    return branch_gradient(dev, maps, dy, attention, attention, attention, dev.dtype(dy), (True, False))
 
 
 # ---- the layer ----

@@ -4,17 +4,19 @@
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any
 
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor
 
-from sknet_ops import backends, functional
+from sknet_ops import backends
 from sknet_ops.backends import akg
+from tests.cases import AttentionCase, ConvCase, SkConvCase, modes
+from tests.ops.op_cells import CELLS, check_op
 
 TOLERANCE = 1e-4  # in units of the largest value
-SHAPES = [(2, 2, 8, 5, 7), (3, 1, 5, 1, 1), (2, 3, 4, 2, 9)]
 
 
 @pytest.fixture(autouse=True)
@@ -24,107 +26,96 @@ def available() -> None:
         pytest.skip(reason)
 
 
-def close(got: Tensor, want: np.ndarray) -> None:
-    assert got.shape == want.shape
-    assert np.abs(got.asnumpy() - want).max() <= TOLERANCE * max(np.abs(want).max(), 1e-30)
-
-
-class Select(nn.Cell):
-    def __init__(self) -> None:
-        super().__init__()
-        self.op = akg.select()
-
-    def construct(self, u, a):
-        return self.op(u, a)
-
-
-class NormActPool(nn.Cell):
-    def __init__(self, training: bool) -> None:
-        super().__init__()
-        self.norm_act = akg.norm_act(training)
-
-    def construct(self, z, mean, inv_std, gamma, beta):
-        u = self.norm_act(z, mean, inv_std, gamma, beta)
-        return u, akg.pool(u)
-
-
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_select(shape: tuple[int, ...], mode: int, native: ModuleType, rng: np.random.Generator) -> None:
-    n, m, c, h, w = shape
-    u, a = rng.normal(size=shape), rng.uniform(size=(n, m, c))
-    dy = rng.normal(size=(n, c, h, w))
-    want = native.sk_select(u, a, backend="reference")["y"]
-    grads = native.sk_select_grad(dy, u, a, backend="reference")
-    net = Select()
-    args = [Tensor(v.astype(np.float32)) for v in (u.reshape(n, m, c, h * w), a)]
-    close(net(*args), want.reshape(n, c, h * w))
-    weight = Tensor(dy.reshape(n, c, h * w).astype(np.float32))
-
-    def loss(u, a):
-        return ops.sum(net(u, a) * weight)
-
-    du, da = ms.grad(loss, (0, 1))(*args)
-    close(du, grads["du"].reshape(n, m, c, h * w))
-    close(da, grads["dattention"])
-
-
-@pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
-@pytest.mark.parametrize("shape", SHAPES[::2], ids=str)
-def test_norm_act_pool(
-    shape: tuple[int, ...], training: bool, mode: int, native: ModuleType, rng: np.random.Generator
-) -> None:
-    """The reference's sk_conv with a 1x1 identity is the normalisation alone: z is x."""
-    n, m, c, h, w = shape
-    z = rng.normal(size=shape)
-    gamma, beta, mean = rng.normal(size=(3, m, c))
-    variance = rng.uniform(0.5, 2, (m, c))
-    if training:
-        mean, variance = z.mean((0, 3, 4)), z.var((0, 3, 4))
-    inv_std = 1 / np.sqrt(variance + 1e-5)
-    du, dsums = rng.normal(size=shape), rng.normal(size=(n, c))
-    net = NormActPool(training)
-    args = [Tensor(v.astype(np.float32)) for v in (z.reshape(n, m, c, h * w), mean, inv_std, gamma, beta)]
-    weights = [Tensor(v.astype(np.float32)) for v in (du.reshape(n, m, c, h * w), dsums)]
-
-    def loss(*inputs):
-        u, sums = net(*inputs)
-        return ops.sum(u * weights[0]) + ops.sum(sums * weights[1])
-
-    u, sums = net(*args)
-    dz, dgamma, dbeta = ms.grad(loss, (0, 3, 4))(*args)
-    identity = np.eye(c).reshape(c, c, 1, 1)
-    for i in range(m):
-        x = np.ascontiguousarray(z[:, i])
-        attrs = dict(relu=True, training=training, backend="reference")
-        vectors = gamma[i].copy(), beta[i].copy(), mean[i].copy(), variance[i].copy()
-        forward = native.conv_bn_act(x, identity, *vectors, **attrs)
-        saved = {k: forward[k] for k in ("z", "mean", "inv_std") if k in forward}
-        through = np.ascontiguousarray(du[:, i] + dsums[..., None, None])  # sums pass theirs to every position
-        grads = native.conv_bn_act_grad(through, x, identity, *vectors, forward["y"], **saved, **attrs)
-        close(u[:, i], forward["y"].reshape(n, c, h * w))
-        close(dz[:, i], grads["dx"].reshape(n, c, h * w))
-        close(dgamma[i], grads["dgamma"])
-        close(dbeta[i], grads["dbeta"])
-    close(sums, u.asnumpy().astype(float).sum((1, 3)))
-
-
-def test_backend_is_selectable(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
-    ms.set_context(mode=ms.PYNATIVE_MODE)
+@pytest.fixture
+def backend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SKNET_OPS_BACKEND", "akg")
+
+
+# ---- every kernel by itself: of whole numbers every sum is exact, so any wrong sum shows ----
+
+LARGE = [(2, 3, 4, 18), (1, 2, 3, 784), (4, 2, 32, 49), (2, 2, 16, 3136)]
+SIZES = [(2, 2, 8, 35), (3, 1, 5, 1), *(pytest.param(size, marks=pytest.mark.long) for size in LARGE)]
+
+
+def kernel_cases(shape: tuple[int, ...], rng: np.random.Generator) -> dict[str, tuple[np.ndarray, list[np.ndarray]]]:
+    """kernel -> (what it has to compute, its inputs)"""
+    n, m, c, p = shape
+    z, d = rng.integers(-8, 9, (2, *shape)).astype(float)
+    dy = rng.integers(-8, 9, (n, c, p)).astype(float)
+    a = rng.integers(-3, 4, (n, m, c)).astype(float)
+    mean, inv_std, gamma, beta, dbeta, dgamma = norm = rng.integers(-3, 4, (6, m, c)).astype(float)
+
+    def each(v: np.ndarray) -> np.ndarray:
+        return v[None, :, :, None]
+
+    xhat = (z - each(mean)) * each(inv_std)
+    v = xhat * each(gamma) + each(beta)
+    u, is_open = np.maximum(v, 0), v > 0
+    four = [z, *norm[:4]]
+    return {
+        "select": ((u * a[..., None]).sum(1), [u, a]),
+        "select_grad_u": (a[..., None] * dy[:, None], [dy, a]),
+        "select_grad_a": ((u * dy[:, None]).sum(3), [dy, u]),
+        "norm_act": (u, four),
+        "norm_act_pool": (u.sum(3), four),
+        "norm_act_select": ((u * a[..., None]).sum(1), [*four, a]),
+        "norm_act_select_grad_a": ((u * dy[:, None]).sum(3), [dy, *four]),
+        "norm_act_grad_v": (d * is_open, [d, *four]),
+        "norm_act_pool_grad_v": (a[..., None] * is_open, [a, *four]),
+        "norm_act_select_grad_v": (a[..., None] * dy[:, None] * is_open, [dy, a, *four]),
+        "pool": (d.sum(3), [d]),
+        "pool_grad": (np.broadcast_to(a[..., None], shape), [a, z]),
+        "norm_grad_gamma": ((d * xhat).sum(3), [d, z, mean, inv_std]),
+        "norm_grad_z": (each(gamma * inv_std) * (d - each(dbeta) - xhat * each(dgamma)),
+                        [d, z, mean, inv_std, gamma, dbeta, dgamma]),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SIZES, ids=str)
+def test_kernels_are_exact_on_whole_numbers(shape: tuple[int, ...], rng: np.random.Generator) -> None:
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    cases = kernel_cases(shape, rng)
+    for name, (want, inputs) in cases.items():
+        kernel = akg._custom(name, lambda *_, shape=want.shape: shape)
+        got = kernel(*[Tensor(v.astype(np.float32)) for v in inputs]).asnumpy()
+        np.testing.assert_array_equal(got, want, err_msg=name)
+    kernels = {name for name, value in vars(akg._kernels()).items() if callable(value) and name != "kernel"}
+    assert kernels == cases.keys()
+
+
+# ---- the ops through MindSpore ----
+
+CASES = [
+    SkConvCase("paper unit 8 channels a group strided", 4, 32, (5, 6), 32, groups=4, stride=2),
+    SkConvCase("split unit of three branches", 4, 15, (4, 7), 17, (3, 3, 1), (1, 2, 1), split_input=True,
+               op="selective_kernel"),
+    AttentionCase("convolution weights", 5, 15, (2, 2), 2, 9, rank_4_weights=True),
+    AttentionCase("three branches", 3, 8, (3, 5), 3, op="sk_select"),
+    ConvCase("MindSpore's own convolution", 3, 17, (5, 7), 33, kernel=1, padding=0, residual=True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case, training", modes(CASES))
+def test_op(case: Any, training: bool, mode: str, backend: None, native: ModuleType) -> None:
+    check_op(case, training, native, TOLERANCE, TOLERANCE)
+
+
+def test_backend_is_selectable(backend: None) -> None:
     assert backends.active_backend() == "akg"
-    u, a = (Tensor(rng.normal(size=s).astype(np.float32)) for s in ((2, 2, 8, 5, 7), (2, 2, 8)))
-    want = np.einsum("nmchw,nmc->nchw", u.asnumpy(), a.asnumpy())
-    close(functional.sk_select(u, a), want)
-    du, da = ms.grad(lambda u, a: ops.sum(functional.sk_select(u, a)), (0, 1))(u, a)
-    close(du, np.broadcast_to(a.asnumpy()[..., None, None], u.shape))
-    close(da, u.asnumpy().sum((3, 4)))
 
 
-def test_other_ops_are_refused_by_name(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
+def test_what_is_not_a_number_is_not_lost(backend: None, rng: np.random.Generator) -> None:
+    """The kernels' sums leave NaN out; the ops do not."""
     ms.set_context(mode=ms.PYNATIVE_MODE)
-    monkeypatch.setenv("SKNET_OPS_BACKEND", "akg")
-    x = Tensor(rng.normal(size=(1, 2, 4, 4)).astype(np.float32))
-    weight = Tensor(rng.normal(size=(2, 2, 1, 1)).astype(np.float32))
-    vector = Tensor(np.ones(2, np.float32))
-    with pytest.raises(NotImplementedError, match="backend akg: conv_bn_act has no AKG kernel"):
-        functional.conv_bn_act(x, weight, vector, vector, vector, vector, relu=False, stride=3)
+    case = SkConvCase("NaN", 2, 8, (4, 4), 8, op="selective_kernel")
+    tensors = case.tensors(rng)
+    tensors["x"][1, 2, 3, 3] = np.nan
+    y = CELLS[case.op](tensors, {**case.attrs(), "training": False})().asnumpy()
+    assert np.isnan(y[1]).any() and not np.isnan(y[0]).any()
+
+
+def test_an_op_without_relu_is_refused_by_name(backend: None, rng: np.random.Generator) -> None:
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    case = SkConvCase("no ReLU", 2, 8, (4, 4), 8, relu=False)
+    with pytest.raises(NotImplementedError, match="backend akg: sk_conv without ReLU has no AKG kernel"):
+        CELLS[case.op](case.tensors(rng), {**case.attrs(), "training": False})()

@@ -51,5 +51,14 @@ class EmulatedDevice:
     def cast(self, x: Array, dtype: str) -> Array:
         return x.astype(dtype)
 
+    def filled(self, shape: tuple[int, ...], value: int) -> Array:
+        return np.full(shape, value, np.float32)
+
+    def pad_parts(self, x: Array, size: int) -> Array:
+        return np.pad(x, [(0, size - x.shape[1] if axis == 1 else 0) for axis in range(x.ndim)])
+
+    def sum_parts(self, x: Array) -> Array:
+        return x.sum(1)
+
     def dtype(self, x: Array) -> str:
         return str(x.dtype)

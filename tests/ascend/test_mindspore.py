@@ -4,80 +4,154 @@ statistics, run by MindSpore on emulated kernels."""
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Parameter, Tensor, ops
+from mindspore import Parameter, ParameterTuple, nn, ops
+from mindspore.ops.operations import _custom_ops_utils
 
-from sknet_ops.backends import ascend
+from sknet_ops.backends import ascend, ascend_plan
+from sknet_ops.layers import ConvBnAct, SelectiveKernel
+from tests import reference_numpy
 from tests.ascend.device import EmulatedDevice
-from tests.ascend.layer_cases import SMALL, Case, error, expected, make
+from tests.cases import AttentionCase, ConvCase, SkConvCase, error, modes
+from tests.mindspore_tools import both_passes, randomise, relative
+from tests.ops.op_cells import CELLS, Gradients, check_op
+
+TOLERANCE = 1e-4
+CASES = [
+    SkConvCase("4 channels a group", 4, 32, (5, 7), 32, groups=8),
+    SkConvCase("split strided unit with three branches", 4, 48, (6, 7), 32, (3, 3, 1), (1, 2, 1), 2, split_input=True,
+               op="selective_kernel"),
+    ConvCase("MindSpore's own convolution", 3, 17, (7, 7), 33, kernel=1, padding=0, residual=True),
+    AttentionCase("attention over several shares", 4, 16, (11, 19), rank_4_weights=True),
+    AttentionCase("map of several shares", 3, 32, (11, 19), 3, op="sk_select"),
+]  # fmt: skip
 
 
-class EmulatedMindSporeDevice(ascend.MindSporeDevice):
-    """MindSpore's tensors and rearranging, kernels on the emulated cores."""
+@pytest.fixture
+def emulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Backend ascend with each kernel's operator replaced by the emulated cores: all else is as on an NPU."""
 
-    def run(self, op, inputs, outputs, ints, numbers, dtype):
-        arrays = {name: None if x is None else x.asnumpy() for name, x in inputs.items()}
-        return [Tensor(a) for a in EmulatedDevice(3, self.soc).run(op, arrays, outputs, ints, numbers, dtype)]
+    @functools.cache
+    def operator(kernel: ascend_plan.Kernel) -> ops.Custom:
+        shapes, types = ascend._outputs(kernel)
+        names = kernel.input_names
+
+        def run(*arrays):
+            inputs = dict(zip(names, arrays, strict=True))
+            device = EmulatedDevice(3, "Ascend910B1")
+            out = device.run(kernel.op, inputs, dict(kernel.outputs), kernel.ints, kernel.numbers, kernel.dtype)
+            return out[0] if len(out) == 1 else tuple(out)
+
+        kind = inspect.Parameter.POSITIONAL_ONLY  # MindSpore counts the arguments
+        run.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in names])
+        return ops.Custom(run, lambda *_: shapes, lambda *_: types, func_type="pyfunc")
+
+    monkeypatch.setenv("SKNET_OPS_BACKEND", "ascend")
+    monkeypatch.setenv("SKNET_OPS_SOC", "Ascend910B1")
+    monkeypatch.setattr(ascend, "why_not", lambda: None)
+    monkeypatch.setattr(ascend, "kernel_operator", operator)
+    monkeypatch.setattr(ascend, "kernel_attributes", lambda kernel: ())  # inside the stand-in
+    caches = (ascend._operators, ascend._primitive)
+    for made in caches:
+        made.cache_clear()
+    yield
+    for made in caches:
+        made.cache_clear()
 
 
-@pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
-@pytest.mark.parametrize("case", [SMALL[0], SMALL[4]], ids=str)
-def test_selective_kernel(case: Case, training: bool, native: ModuleType, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("case, training", modes(CASES))
+def test_op(case: Any, training: bool, mode: str, emulated: None, native: ModuleType) -> None:
+    check_op(case, training, native, TOLERANCE, TOLERANCE)
+
+
+def test_maps_of_float16(emulated: None, rng: np.random.Generator) -> None:
+    """x and the convolution weights in float16: y comes in float16, gradients in the types of what they are of."""
     ms.set_context(mode=ms.PYNATIVE_MODE)
-    x, dy, w = make(case, "float32", rng)
-    want = expected(native, case, training, x, dy, w)
-    size = case.size
-    attrs = dict(training=training, relu=case.relu, stride=size.stride, padding=size.padding, dilation=size.dilation,
-                 groups=size.groups, split_input=size.split_input, eps=1e-5, momentum=0.1, attn_eps=1e-5,
-                 attn_momentum=0.1)  # fmt: skip
-    cell = ascend.SelectiveKernelCell(EmulatedMindSporeDevice("Ascend910B1"), attrs)
-    lists = [[Parameter(Tensor(v), name=f"p{i}_{j}") for j, v in enumerate(a)]
-             for i, a in enumerate((w.weight, w.gamma, w.beta, w.moving_mean, w.moving_variance))]  # fmt: skip
-    dense = [Parameter(Tensor(v[..., None, None]), name=n) for n, v in (("r", w.fc_reduce), ("s", w.fc_select))]
-    attn = [Parameter(Tensor(v), name=f"a{i}")
-            for i, v in enumerate((w.attn_gamma, w.attn_beta, w.attn_moving_mean, w.attn_moving_variance))]  # fmt: skip
-    inputs = [Tensor(x), *(v for a in lists for v in a), dense[0], *attn, dense[1]]
-    cotangent = Tensor(dy)
+    case = SkConvCase("float16", 4, 32, (5, 4), 32, groups=2, op="selective_kernel")
+    tensors = case.tensors(rng)
+    want = reference_numpy.selective_kernel(**tensors, **case.attrs(), training=False)["y"]
+    cell = CELLS[case.op](tensors, {**case.attrs(), "training": False})
 
-    def loss(*args):
-        out = cell(*args)
-        return ops.sum(out[0] * cotangent), out[0]
+    def half(parameter: Parameter) -> Parameter:
+        return Parameter(ms.Tensor(parameter.asnumpy().astype(np.float16)), name=parameter.name)
 
-    grads, y = ms.grad(loss, tuple(range(len(inputs))), has_aux=True)(*inputs)
-    y = y[0] if isinstance(y, tuple) else y
-    assert error(y.asnumpy(), want["y"]) < 1e-4
-    m = size.branches
-    grads = [g.asnumpy() for g in grads]
-    assert error(grads[0], want["dx"]) < 1e-4
-    for i, name in enumerate(("dweight", "dgamma", "dbeta")):
-        assert error(grads[1 + i * m : 1 + (i + 1) * m], want[name]) < 1e-4, name
-    assert all(not g.any() for g in grads[1 + 3 * m : 1 + 5 * m])
-    reduce, gamma, beta, *moving, select = grads[1 + 5 * m :]
-    assert error(reduce[..., 0, 0], want["dfc_reduce"]) < 1e-4
-    assert error(gamma, want["dattn_gamma"]) < 1e-4
-    assert error(beta, want["dattn_beta"]) < 1e-4
-    assert error(select[..., 0, 0], want["dfc_select"]) < 1e-4
-    assert all(not g.any() for g in moving)
-    if training:
-        for i, name in ((3, "moving_mean"), (4, "moving_variance")):
-            assert error([p.asnumpy() for p in lists[i]], want[name]) < 1e-4, name
-        assert error(attn[2].asnumpy(), want["attn_moving_mean"]) < 1e-4
-        assert error(attn[3].asnumpy(), want["attn_moving_variance"]) < 1e-4
+    cell.x, cell.weight = half(cell.x), ParameterTuple([half(w) for w in cell.weight])
+    y, grads = Gradients(cell)(ms.Tensor(np.ones(want.shape, np.float16)))
+    assert y.dtype == ms.float16 and [g.dtype for g in grads] == [p.dtype for p in cell.trainable_params()]
+    assert error(y.asnumpy(), want) < 5e-3
+    assert all(np.isfinite(g.asnumpy()).all() for g in grads)
 
 
-def test_a_dtype_that_the_kernels_lack_is_refused(rng: np.random.Generator) -> None:
-    attrs = dict(training=False, relu=True, stride=1, padding=(1,), dilation=(1,), groups=1, split_input=False,
-                 eps=1e-5, momentum=0.1, attn_eps=1e-5, attn_momentum=0.1)  # fmt: skip
-    cell = ascend.SelectiveKernelCell(EmulatedMindSporeDevice("Ascend910B1"), attrs)
-    vector, weight = Tensor(np.ones(16)), Tensor(np.ones((16, 16, 3, 3)))
-    dense = Tensor(np.ones((8, 16))), Tensor(np.ones((16, 8)))
-    with pytest.raises(TypeError, match="x: got dtype Float64, expected float16 or float32"):
-        cell(Tensor(np.ones((1, 16, 4, 4))), weight, *[vector] * 4, dense[0], *[vector] * 4, dense[1])
+def test_two_layers_that_share_an_op_and_plain_convolutions(
+    mode: str, emulated: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network as on the CPU: two equal units, each with kernels and statistics of its own, and a conv_bn_act."""
+
+    def net() -> nn.Cell:
+        conv = ConvBnAct(nn.Conv2d(16, 16, 1, has_bias=False), nn.BatchNorm2d(16), nn.ReLU)
+        units = [SelectiveKernel(16, 16, rd_channels=16, split_input=False) for _ in range(2)]
+        cell = nn.SequentialCell([conv, *units])
+        randomise(cell, 3)
+        return cell.set_train()
+
+    rng = np.random.default_rng(5)
+    x, dy = rng.standard_normal((2, 4, 16, 5, 6))
+    got = both_passes(net(), x, dy)
+    monkeypatch.delenv("SKNET_OPS_BACKEND")
+    want = both_passes(net(), x, dy)
+    assert {name: relative(got[name], want[name]) for name in want if relative(got[name], want[name]) > 1e-3} == {}
+
+
+KERNEL = ascend_plan.Kernel("sk_norm_partial", ("z",), (("partial", ((1, 2, 2, 16), "float32")),), (2, 1, 9, 16), (),
+                            "float16")  # fmt: skip
+
+
+def test_mindspore_makes_the_call_that_cann_generates() -> None:
+    """MindSpore compiles the call of an aclnn function from the registration: inputs, attributes, outputs."""
+    generator = _custom_ops_utils.CustomCodeGenerator()
+    info = ascend.registration(KERNEL)
+    types = generator.get_api_types_by_reg_info(info)
+    assert types == ["aclTensor*", "aclIntArray*", "aclFloatArray*", "aclTensor*", "int64_t*", "aclOpExecutor**"]
+    code = generator.generate_callback_by_types("aclnnSkNormPartial", info, types)
+    assert "return func(input0, input1, input2, output0, workspace_size, executor)" in code
+    attributes = ascend.kernel_attributes(KERNEL)
+    assert attributes == ((2, 1, 9, 16), (0.0,))  # what is called with, behind the tensors
+    assert info["op_name"] == ascend.aclnn_name(KERNEL.op) == "aclnnSkNormPartial"
+    header = _custom_ops_utils.CustomInfoGenerator(info["op_name"]).aclnn_api_file_name
+    assert header == "aclnn_sk_norm_partial.h"
+
+
+def test_the_operator_is_mindspores_custom() -> None:
+    ascend.kernel_operator.cache_clear()
+    operator = ascend.kernel_operator(KERNEL)
+    assert operator.func == "aclnnSkNormPartial" and operator.func_type == "aot"
+    assert operator.input_names == ["z", "sizes", "numbers"]
+    assert operator.out_shape() == (1, 2, 2, 16) and operator.out_dtype() == ms.float32
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "message"),
+    [
+        (((2, 2, 32, 3, 3), "float64"), TypeError, "sk_select: got dtype float64, expected float16 or float32"),
+        (((2, 2, 32, None, 3), "float32"), ValueError, "expected one without empty or unknown dimensions"),
+        (((0, 2, 32, 3, 3), "float32"), ValueError, "expected one without empty or unknown dimensions"),
+    ],
+    ids=str,
+)
+def test_what_the_kernels_lack_is_refused(spec: tuple, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        ascend_plan.forward("sk_select", (), "Ascend910B1", (spec, ((2, 2, 32), "float32")))
+    with pytest.raises(ValueError, match="soc_version: got 'Ascend310P3'"):
+        ascend_plan.forward("sk_select", (), "Ascend310P3", (spec, ((2, 2, 32), "float32")))
 
 
 def test_the_predicate_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -103,8 +177,3 @@ def test_the_package_comes_first_in_the_operator_path(monkeypatch: pytest.Monkey
     ascend.set_up_opp_path()
     ascend.set_up_opp_path()
     assert ascend.os.environ["ASCEND_CUSTOM_OPP_PATH"] == f"{ascend.opp_path() / ascend.VENDOR}:/somewhere/else"
-
-
-def test_other_ops_are_refused_by_name() -> None:
-    with pytest.raises(NotImplementedError, match="backend ascend: sk_conv is not made of Ascend C kernels"):
-        ascend.primitive("sk_conv", {})

@@ -30,8 +30,8 @@ def row(unit: str, ours: float, eager: float, compiled: float | None, graph: boo
 def result(rows: list[dict[str, Any]], ok: bool = True) -> dict[str, Any]:
     check = {"op": "sk_conv", "case": "odd", "training": True, "precision": "float32", "worst": 1.0, "ok": ok,
              "wrong": {} if ok else {"u": 1.0}}  # fmt: skip
-    return {"versions": {"device": "none"}, "build seconds": 1, "check seconds": 1, "seconds": 2, "checks": [check],
-            "timings": rows, "copy bytes per second": 1e9}  # fmt: skip
+    return {"versions": {"device": "none"}, "build seconds": 1, "check seconds": 1, "seconds": 2, "seed": 7,
+            "checks": [check], "timings": rows, "copy bytes per second": 1e9}  # fmt: skip
 
 
 @pytest.mark.parametrize("ours, verdict", [((1.0, 1.0), "met"), ((0.5, 1.7), "missed"), ((1.3, 1.3), "missed")])
@@ -45,7 +45,7 @@ def test_bars(ours: tuple[float, float], verdict: str, report: ModuleType) -> No
 
 def test_what_is_missing_shows(report: ModuleType) -> None:
     text = report.table(result([row("128 x 56^2 / 1", 1.0, 3.0, None, graph=False)], ok=False))
-    assert "1 checks, 1 failed." in text and "- sk_conv, odd, training True, float32: {'u': 1.0}" in text
+    assert "1 checks with seed 7, 1 failed." in text and "- sk_conv, odd, training True, float32: {'u': 1.0}" in text
     assert "1 of 1 without torch.compile" in text
     assert "| 1 (no graph) | 3 (no graph) | - | 3.00 | 60% |" in text
     assert "60% to 60% of the copy bandwidth; bar 60% met" in text

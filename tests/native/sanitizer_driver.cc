@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Calls every op, forward and gradient, training and inference, of the reference and of each instruction set that can
 // run, on odd shapes with heap buffers of exactly the right size. Built with the address and undefined-behaviour
-// sanitizers, which end the process at the first fault.
+// sanitizers, which end the process at the first fault. Called with "compare" it holds the results to the reference's.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <vector>
 
@@ -18,10 +20,19 @@ using namespace sknet_ops;
 
 constexpr float kEps = 1e-5f, kMomentum = 0.1f;
 
+// What every buffer held when it was freed, in order, if asked for.
+using Contents = std::vector<std::vector<double>>;
+Contents* recorder = nullptr;
+
 // The buffers of one call, freed with it.
 template <typename T>
 class Heap {
  public:
+  ~Heap() {
+    for (size_t i = 0; recorder != nullptr && i < blocks_.size(); ++i) {
+      recorder->emplace_back(blocks_[i].get(), blocks_[i].get() + sizes_[i]);
+    }
+  }
   // Values in -1..1, the same in every run.
   T* filled(int64_t size) {
     T* data = empty(size);
@@ -40,6 +51,7 @@ class Heap {
   }
   T* empty(int64_t size) {
     blocks_.emplace_back(new T[size]);
+    sizes_.push_back(size);
     return blocks_.back().get();
   }
   T* saved(int64_t size, bool training) { return training ? empty(size) : nullptr; }
@@ -49,6 +61,7 @@ class Heap {
 
  private:
   std::vector<std::unique_ptr<T[]>> blocks_;
+  std::vector<int64_t> sizes_;
   uint64_t state_ = 1;
 };
 
@@ -358,7 +371,57 @@ void run_all(const OpTable<T>& table, const char* name) {
 
 }  // namespace
 
+// Largest difference in units of the largest value; infinite for what is not a number on one side only.
+double difference(const std::vector<double>& got, const std::vector<double>& want) {
+  double worst = 0, largest = 0;
+  for (size_t i = 0; i < want.size(); ++i) {
+    largest = std::max(largest, std::abs(want[i]));
+    if (!(std::isnan(got[i]) && std::isnan(want[i]))) {
+      const double d = std::abs(got[i] - want[i]);
+      worst = std::isnan(d) ? INFINITY : std::max(worst, d);
+    }
+  }
+  return worst / std::max(largest, 1e-3);
+}
+
+template <typename T>
+Contents recorded(const OpTable<T>& table, const char* name) {
+  Contents contents;
+  recorder = &contents;
+  run_all(table, name);
+  recorder = nullptr;
+  return contents;
+}
+
+// Every instruction set against the reference in double, allowed a few times the error of the reference in float.
+int compare() {
+  const Contents exact = recorded(reference::table<double>(), "reference double");
+  const Contents single = recorded(reference::table<float>(), "reference float");
+  int sets = 0, wrong = 0;
+  for (const cpu::Isa isa : {cpu::Isa::kScalar, cpu::Isa::kAvx2, cpu::Isa::kAvx512, cpu::Isa::kNeon}) {
+    if (cpu::why_not(isa) != nullptr) {
+      continue;
+    }
+    const Contents got = recorded(cpu::table(isa), cpu::isa_name(isa));
+    double worst = 0;
+    for (size_t i = 0; i < exact.size(); ++i) {
+      const double error = difference(got[i], exact[i]), allowed = 1e-4 + 8 * difference(single[i], exact[i]);
+      worst = std::max(worst, error);
+      if (got.size() != exact.size() || !(error <= allowed)) {
+        std::printf("%s: buffer %zu: error %g, allowed %g\n", cpu::isa_name(isa), i, error, allowed);
+        ++wrong;
+      }
+    }
+    std::printf("%s agrees in %zu buffers, worst %g\n", cpu::isa_name(isa), exact.size(), worst);
+    ++sets;
+  }
+  return sets == 0 || wrong != 0;
+}
+
 int main(int argc, char** argv) {
+  if (argc > 1 && std::strcmp(argv[1], "compare") == 0) {
+    return compare();
+  }
   if (argc > 1) {  // proves that the sanitizer is on: reads past the end of a buffer
     const std::unique_ptr<float[]> one(new float[1]);
     std::printf("%f\n", one[std::atoi(argv[1])]);

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from sknet_ops import functional
+from tests.cases import OPS, assert_close, both_passes, make_example
 from tests.mindspore_tools import tensor
 
 
@@ -102,3 +104,19 @@ class Gradients(nn.Cell):
     def construct(self, cotangent: Tensor):
         (_, y), grads = self.backward(cotangent)
         return y, grads
+
+
+def check_op(case: Any, training: bool, native: ModuleType, output: float, gradient: float) -> None:
+    """One op through MindSpore against the float64 reference: output, statistics, all gradients."""
+    example = make_example(case, native, training)
+    op = OPS[case.op]
+    attrs = {**case.attrs(), **({"training": training} if op.has_modes else {})}
+    cell = CELLS[case.op](example.tensors, attrs)
+    y, grads = Gradients(cell)(tensor(example.cotangent))
+
+    expected, expected_gradients = both_passes(native, example, training, np.float64, backend="reference")
+    got = {op.output: y.asnumpy()}
+    got |= {p.name: p.asnumpy() for p in cell.untrainable_params()}
+    assert_close(got, {name: expected[name] for name in got}, output)
+    got_gradients = {f"d{p.name}": g.asnumpy() for p, g in zip(cell.trainable_params(), grads, strict=True)}
+    assert_close(got_gradients, expected_gradients, gradient, floor=1e-2)

@@ -6,12 +6,10 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 
-from tests.cases import FEW, OPS, AttentionCase, ConvCase, SkConvCase, assert_close, both_passes, make_example, modes
-from tests.mindspore_tools import tensor
-from tests.ops.op_cells import CELLS, Gradients
+from tests.cases import FEW, AttentionCase, ConvCase, SkConvCase, modes
+from tests.ops.op_cells import check_op
 
 OUTPUT = 3e-5
 GRADIENT = 5e-4
@@ -32,15 +30,4 @@ CASES = [
 
 @pytest.mark.parametrize("case, training", modes(CASES))
 def test_op(case: Any, training: bool, mode: str, native: ModuleType) -> None:
-    example = make_example(case, native, training)
-    op = OPS[case.op]
-    attrs = {**case.attrs(), **({"training": training} if op.has_modes else {})}
-    cell = CELLS[case.op](example.tensors, attrs)
-    y, grads = Gradients(cell)(tensor(example.cotangent))
-
-    expected, expected_gradients = both_passes(native, example, training, np.float64, backend="reference")
-    got = {op.output: y.asnumpy()}
-    got |= {p.name: p.asnumpy() for p in cell.untrainable_params()}
-    assert_close(got, {name: expected[name] for name in got}, OUTPUT)
-    got_gradients = {f"d{p.name}": g.asnumpy() for p, g in zip(cell.trainable_params(), grads, strict=True)}
-    assert_close(got_gradients, expected_gradients, GRADIENT, floor=1e-2)
+    check_op(case, training, native, OUTPUT, GRADIENT)

@@ -191,14 +191,16 @@ void Machine::check_global(Pipe pipe, uint64_t sequence, const char* call, const
       if (earlier == 0 || earlier == mine || (!earlier_write && !access.write)) {
         continue;
       }
+      const bool race = (earlier >> 3) <= block_base_;
+      if (!race && ordered(pipe, earlier)) {
+        continue;
+      }
       const std::string what = std::string(access.write ? "writes '" : "reads '") + found->name + "'";
-      if ((earlier >> 3) <= block_base_) {
+      if (race) {
         fault("race: %s %s at byte %lld, which another block of the same launch %s", call, what.c_str(),
               static_cast<long long>(i * 2), earlier_write ? "writes" : "reads");
       }
-      if (!ordered(pipe, earlier)) {
-        hazard(pipe, call, what, earlier, earlier_write ? "writes" : "reads");
-      }
+      hazard(pipe, call, what, earlier, earlier_write ? "writes" : "reads");
     }
     (access.write ? found->writes : found->reads)[i] = mine;
   }

@@ -111,7 +111,7 @@ static bool input_gradient_fast(const ConvSet& set, int64_t n0, int64_t images, 
 // x (n, c_in, h, w), dx like x, dweight[m] like weight[m].
 template <typename Produce>
 static void conv_backward(const ConvSet& set, const float* x, const float* const* weight, float* dx,
-                          float* const* dweight, Produce&& produce) {
+                          float* const* dweight, Produce&& produce, bool plain = false) {
   const ConvShape& shape = set.branch[0];
   const int64_t hw_in = shape.h * shape.w, hw_out = shape.h_out * shape.w_out;
   const int64_t group_in = set.group_in(), group_out = set.group_out(), groups = shape.groups;
@@ -248,16 +248,27 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
   }
 
   int64_t dz_image = 0, dz_at[kMaxBranches];
-  bool fast = true;  // dx in Winograd's way
+  bool fast = !plain, fast_weights = !plain;  // dx and dweight in Winograd's way
   for (int m = 0; m < set.branches; ++m) {
     dz_at[m] = dz_image;
     dz_image += shape.c_out * back[m].layout.channel;
     fast = fast && suits_winograd(transposed(set.branch[m]));
+    fast_weights = fast_weights && suits_winograd_weights(set.branch[m]);
+  }
+  WinogradWeights sums[kMaxBranches];
+  if (fast_weights) {
+    int64_t floats = 0;
+    for (int m = 0; m < set.branches; ++m) {
+      sums[m] = plan_winograd_weights(set.branch[m]);
+      floats += sums[m].sum_floats();
+    }
+    float* at = shared_scratch(Shared::kSums, floats);
+    for (int m = 0; m < set.branches; ++m) sums[m].sums = at, at += sums[m].sum_floats();
   }
   const int64_t flat_image = set.branches * shape.c_out * flat, x_image = channels * (x_direct ? hw_in : in.channel);
   const int64_t chunk = max_of(1, min_of(shape.n, kChunkFloats / max_of(dz_image, max_of(flat_image, x_image))));
   float* spread = shared_scratch(Shared::kPlanesB, chunk * flat_image);
-  float* padded = x_direct ? nullptr : shared_scratch(Shared::kPlanesC, chunk * x_image);
+  float* padded = x_direct || fast_weights ? nullptr : shared_scratch(Shared::kPlanesC, chunk * x_image);
   for (int64_t n0 = 0; n0 < shape.n; n0 += chunk) {
     const int64_t now = min_of(chunk, shape.n - n0), planes_out = set.branches * shape.c_out;
     reserve_local(Local::kRow, hw_out + kVec);
@@ -266,14 +277,14 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
       produce(static_cast<int>(task % planes_out / shape.c_out), n0 + task / planes_out, task % shape.c_out, row);
       spread_rows(row, shape.h_out, shape.w_out, in.pitch, flat, spread + task * flat);
     });
-    if (!x_direct) {
+    if (padded != nullptr) {
       parallel(now * channels, [&](int64_t task, int) {
         pad_plane(in, x + (n0 * channels + task) * hw_in, padded + task * in.channel);
       });
     }
     if (fast) fast = input_gradient_fast(set, n0, now, spread, flat, in.pitch, weight, dx);
     if (!fast) {
-      pack();
+      if (packed == nullptr) pack();
       float* dz = shared_scratch(Shared::kPlanes, chunk * dz_image);
       parallel(now * planes_out, [&](int64_t task, int worker) {
         const int64_t i = task / planes_out, co = task % shape.c_out;
@@ -297,6 +308,15 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
         }
       });
     }
+    if (fast_weights) {
+#if SKNET_VEC > 1
+      for (int m = 0; m < set.branches; ++m) {
+        winograd_weights_add(sums[m], now, n0 == 0, x + (n0 * channels + set.first_in(m, 0)) * hw_in, channels * hw_in,
+                             spread + m * shape.c_out * flat, flat_image, flat, in.pitch);
+      }
+#endif
+      continue;
+    }
     const float* planes = x_direct ? x + n0 * x_image : padded;
     const int64_t channel = x_direct ? hw_in : in.channel;
     const int64_t wide = ceil_div(group_out, 4), range = 8 * kPairs;
@@ -317,4 +337,11 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
       });
     }
   }
+#if SKNET_VEC > 1
+  if (fast_weights) {
+    bool finite = true;
+    for (int m = 0; m < set.branches; ++m) finite = winograd_weights_finish(sums[m], dweight[m]) && finite;
+    if (!finite) conv_backward(set, x, weight, dx, dweight, produce, true);
+  }
+#endif
 }

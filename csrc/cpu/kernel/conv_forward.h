@@ -177,8 +177,7 @@ static inline bool prefer_lanes(const PlaneLayout& layout, bool direct, int64_t 
   const double lanes = static_cast<double>(ceil_div(group_out, kVec) * kVec) / static_cast<double>(group_out);
   const int64_t positions = direct ? h_out * w_out : (h_out - 1) * layout.pitch + w_out;
   const double run = static_cast<double>(ceil_div(positions, kVec) * kVec) / static_cast<double>(h_out * w_out);
-  static const double cost = getenv("LANE_COST") ? atof(getenv("LANE_COST")) : 1.0;
-  return lanes * cost <= run;
+  return lanes <= run;
 }
 
 // emitter(m, n, c) makes the object that takes an output plane (emit.h).
@@ -198,13 +197,13 @@ static void conv_forward(const ConvSet& set, const float* x, const float* const*
         plan_winograd(set.branch[m]),
         [&](int64_t n, int64_t c) { return x + (n * channels + set.first_in(m, 0) + c) * hw_in; },
         [&](int64_t first, int64_t c, int64_t count, float* to) {
-          pack_lanes<2>(weight[m] + (first * group_in + c) * 9, group_in * 9, 9, count, 9, nullptr, Winograd::kLanes, to);
+          pack_lanes<2>(weight[m] + (first * group_in + c) * 9, group_in * 9, 9, count, 9, nullptr, Winograd::kLanes,
+                        to);
         },
         [&](int64_t n, int64_t c) { return emitter(m, n, c); });
   }
 #endif
   if (fast) return;
-
 
   ForwardPlan plan;
   plan_forward(set.branch, set.branches, &plan);

@@ -21,8 +21,8 @@ struct LaneSource {
   const int64_t* offset;  // of each tap
 };
 
-// out[(r * out_row) + q * V vectors] (+)= sum over c, t of x[c * channel + offset[t] + r * pitch + q] * w[c][t], where w
-// and out hold V vectors of output channels.
+// out[(r * out_row) + q * V vectors] (+)= sum over c, t of x[c * channel + offset[t] + r * pitch + q] * w[c][t], where
+// w and out hold V vectors of output channels.
 template <int V, int R, int Q>
 static void lane_block(const LaneSource& s, int64_t channels, const float* x, const float* w, float* out,
                        int64_t out_row, bool accumulate) {
@@ -88,10 +88,10 @@ inline constexpr LaneBlock kLaneBlocks[15] = {
     lane_block_or_null<V, R, 14>(),
 };
 
-// `rows` rows of `width` positions, one after the other in `out`.
+// `rows` rows of `width` positions, one after the other in `out`, or added to what is there.
 template <int V>
 static void lane_rows(const LaneSource& s, int64_t channels, const float* x, const float* w, int64_t rows,
-                      int64_t width, float* out) {
+                      int64_t width, float* out, bool add = false) {
   constexpr int64_t kMost = kLanePixels<V> < kMostColumns ? kLanePixels<V> : kMostColumns;
   const int64_t pieces = ceil_div(width, kMost), widest = ceil_div(width, pieces);
   const int64_t together = 2 * widest <= kLanePixels<V> ? 2 : 1;
@@ -108,7 +108,7 @@ static void lane_rows(const LaneSource& s, int64_t channels, const float* x, con
       for (int64_t left = pieces; left > 0; --left) {
         const int64_t q = ceil_div(rest, left);
         const LaneBlock block = two ? kLaneBlocks<V, 2>[q] : kLaneBlocks<V, 1>[q];
-        block(s, now, from, wc, to, width * V * kVec, first > 0);
+        block(s, now, from, wc, to, width * V * kVec, add || first > 0);
         from += q, to += q * V * kVec, rest -= q;
       }
     }

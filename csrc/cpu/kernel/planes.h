@@ -12,6 +12,35 @@ static inline void copy_row(const float* from, int64_t n, float* to) {
   if (i < n) store_part(to + i, load_part(from + i, n - i), n - i);
 }
 
+// Every other float, `count` of them; reads nothing past the last.
+static inline void copy_every_other(const float* from, int64_t count, float* to) {
+  int64_t j = 0;
+#if SKNET_VEC > 1
+  typedef int Index __attribute__((vector_size(SKNET_VEC * 4)));
+  Index even{};
+  for (int i = 0; i < kVec; ++i) even[i] = 2 * i;
+  for (; j + kVec < count; j += kVec) {  // the last vector would read one too many
+    store(to + j, __builtin_shuffle(load(from + 2 * j), load(from + 2 * j + kVec), even));
+  }
+#endif
+  // The rest, fewer than a vector and one: by its two parts.
+#if SKNET_VEC > 1
+  const int64_t left = 2 * (count - j) - 1;  // floats
+  if (left > 0) {
+    const Vec low = left >= kVec ? load(from + 2 * j) : load_part(from + 2 * j, left);
+    const Vec high = left > kVec ? load_part(from + 2 * j + kVec, left - kVec) : Vec{};
+    const Vec v = __builtin_shuffle(low, high, even);
+    if (count - j == kVec) {
+      store(to + j, v);
+    } else {
+      store_part(to + j, v, count - j);
+    }
+  }
+#else
+  for (; j < count; ++j) to[j] = from[2 * j];
+#endif
+}
+
 // One source plane (h, w) into its padded phases.
 static void pad_plane(const PlaneLayout& l, const float* source, float* padded) {
   const int64_t s = l.stride;
@@ -37,7 +66,7 @@ static void pad_plane(const PlaneLayout& l, const float* source, float* padded) 
       const float* from = source + i * l.w + first;
       const int64_t count = first < l.used_w ? ceil_div(l.used_w - first, s) : 0;
       if (s == 2) {
-        for (int64_t j = 0; j < count; ++j) to[j] = from[2 * j];
+        copy_every_other(from, count, to);
       } else {
         for (int64_t j = 0; j < count; ++j) to[j] = from[s * j];
       }

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+// The weight gradient of a dense 3x3 convolution in Winograd's way: F(2x2, 3x3) turned round.
+//
+// Of the forward pass  Y = A^T [(G g G^T) * (B^T d B)] A  the gradient by g is
+// G^T [sum over tiles of (A dY A^T) * (B^T d B)] G: 16 products a tile where the plain sum takes 36. Inputs and output
+// gradients are turned to have channels side by side, and a tile is one term of the sum.
+
+struct WinogradWeights {
+  Winograd w;                                                     // of the forward pass
+  int64_t images;                                                 // at a time
+  float* sums;                                                    // (16, blocks of output channels, c_in, 2 vectors)
+  int64_t tiles() const { return w.tile_rows * w.tile_columns; }  // of an image
+  int64_t sum_floats() const { return 16 * w.c_in * w.c_out; }
+  int64_t rows() const { return w.start(w.tile_rows - 1) + 3 * w.dilation + 1; }
+  int64_t columns() const {
+    return max_of(w.start(w.tile_columns - 1) + 3 * w.dilation + 1, w.padding + w.w) + 2 * kVec;
+  }
+};
+
+inline constexpr int64_t kWinogradWeightFloats = 2 << 20;  // transformed inputs and output gradients: 8 MB
+
+static WinogradWeights plan_winograd_weights(const ConvShape& s) {
+  WinogradWeights p{plan_winograd(s), 1, nullptr};
+  p.images = max_of(1, min_of(s.n, kWinogradWeightFloats / (16 * p.tiles() * (s.c_in + s.c_out))));
+  return p;
+}
+
+static bool suits_winograd_weights(const ConvShape& s) { return s.c_in % kVec == 0 && suits_winograd(s); }
+
+#if SKNET_VEC > 1
+// Planes of kVec channels at distance `step`, rows at distance `pitch` -> to[row * to_pitch + column] of kVec channels,
+// from row `top` and column `left` on; zero elsewhere. to_pitch has room for whole vectors of columns.
+static void channels_last(const float* planes, int64_t step, int64_t h, int64_t w, int64_t pitch, int64_t rows,
+                          int64_t top, int64_t left, int64_t to_pitch, float* to) {
+  fill_zero(to, rows * to_pitch * kVec);
+  float part[kVec * kVec];
+  for (int64_t r = 0; r < min_of(h, rows - top); ++r) {
+    const float* from = planes + r * pitch;
+    float* out = to + ((top + r) * to_pitch + left) * kVec;
+    int64_t c = 0;
+    for (; c + kVec <= w; c += kVec) transpose(from + c, step, out + c * kVec, kVec);
+    if (c < w) {
+      for (int i = 0; i < kVec; ++i) store(part + i * kVec, load_part(from + i * step + c, w - c));
+      transpose(part, kVec, out + c * kVec, kVec);
+    }
+  }
+}
+
+// B^T d B of every tile of kVec channels: to[f * f_step + tile * step].
+static void winograd_terms_of_x(const WinogradWeights& p, const float* last, float* to, int64_t f_step, int64_t step) {
+  const int64_t d = p.w.dilation, pitch = p.columns() * kVec;
+  for (int64_t i = 0; i < p.w.tile_rows; ++i) {
+    for (int64_t t = 0; t < p.w.tile_columns; ++t, to += step) {
+      const float* from = last + p.w.start(i) * pitch + p.w.start(t) * kVec;
+      Vec rows[4][4];
+#pragma GCC unroll 4
+      for (int a = 0; a < 4; ++a) {
+        const float* r = from + a * d * pitch;
+        const Vec x0 = load(r), x1 = load(r + d * kVec), x2 = load(r + 2 * d * kVec), x3 = load(r + 3 * d * kVec);
+        rows[a][0] = x0 - x2;
+        rows[a][1] = x1 + x2;
+        rows[a][2] = x2 - x1;
+        rows[a][3] = x1 - x3;
+      }
+#pragma GCC unroll 4
+      for (int f = 0; f < 4; ++f) {
+        store(to + f * f_step, rows[0][f] - rows[2][f]);
+        store(to + (4 + f) * f_step, rows[1][f] + rows[2][f]);
+        store(to + (8 + f) * f_step, rows[2][f] - rows[1][f]);
+        store(to + (12 + f) * f_step, rows[1][f] - rows[3][f]);
+      }
+    }
+  }
+}
+
+// A dY A^T likewise.
+static void winograd_terms_of_dz(const WinogradWeights& p, const float* last, float* to, int64_t f_step, int64_t step) {
+  const int64_t d = p.w.dilation, pitch = p.columns() * kVec;
+  for (int64_t i = 0; i < p.w.tile_rows; ++i) {
+    for (int64_t t = 0; t < p.w.tile_columns; ++t, to += step) {
+      const float* from = last + p.w.start(i) * pitch + p.w.start(t) * kVec;
+      Vec rows[2][4];
+#pragma GCC unroll 2
+      for (int a = 0; a < 2; ++a) {
+        const Vec y0 = load(from + a * d * pitch), y1 = load(from + a * d * pitch + d * kVec);
+        rows[a][0] = y0;
+        rows[a][1] = y0 + y1;
+        rows[a][2] = y0 - y1;
+        rows[a][3] = -y1;
+      }
+#pragma GCC unroll 4
+      for (int f = 0; f < 4; ++f) {
+        store(to + f * f_step, rows[0][f]);
+        store(to + (4 + f) * f_step, rows[0][f] + rows[1][f]);
+        store(to + (8 + f) * f_step, rows[0][f] - rows[1][f]);
+        store(to + (12 + f) * f_step, -rows[1][f]);
+      }
+    }
+  }
+}
+
+// Adds `images` images to the sums, which `first` starts. x planes (images, channels) at distance x_image an image; dz
+// planes of `dz_plane` floats in rows of dz_pitch, at distance dz_image an image.
+static void winograd_weights_add(const WinogradWeights& p, int64_t images, bool first, const float* x, int64_t x_image,
+                                 const float* dz, int64_t dz_image, int64_t dz_plane, int64_t dz_pitch) {
+  constexpr int64_t kLanes = Winograd::kLanes;
+  const Winograd& w = p.w;
+  const int64_t x_blocks = w.c_in / kVec, dz_blocks = w.c_out / kVec, blocks = w.blocks();
+  reserve_local(Local::kPlanes, p.rows() * p.columns() * kVec);
+  const int64_t none = 0;
+  for (int64_t n0 = 0; n0 < images; n0 += p.images) {
+    const int64_t now = min_of(p.images, images - n0), terms = now * p.tiles();
+    float* v = shared_scratch(Shared::kPlanesC, 16 * terms * (w.c_in + w.c_out));  // (16, terms, c_in)
+    float* d = v + 16 * terms * w.c_in;                                            // (16, blocks, terms, 2 vectors)
+    parallel(now * (x_blocks + dz_blocks), [&](int64_t task, int worker) {
+      const int64_t i = task / (x_blocks + dz_blocks), b = task % (x_blocks + dz_blocks);
+      float* last = local_scratch(Local::kPlanes, worker);
+      if (b < x_blocks) {
+        channels_last(x + (n0 + i) * x_image + b * kVec * w.h * w.w, w.h * w.w, w.h, w.w, w.w, p.rows(), w.padding,
+                      w.padding, p.columns(), last);
+        winograd_terms_of_x(p, last, v + i * p.tiles() * w.c_in + b * kVec, terms * w.c_in, w.c_in);
+      } else {
+        const int64_t c = (b - x_blocks) * kVec;
+        channels_last(dz + (n0 + i) * dz_image + c * dz_plane, dz_plane, w.h_out, w.w_out, dz_pitch, p.rows(), 0, 0,
+                      p.columns(), last);
+        winograd_terms_of_dz(p, last, d + (c / kLanes * terms + i * p.tiles()) * kLanes + c % kLanes, terms * w.c_out,
+                             kLanes);
+      }
+    });
+    const LaneSource source{0, w.c_in, 1, &none};
+    parallel(16 * blocks, [&](int64_t task, int) {
+      const int64_t f = task / blocks, block = task % blocks;
+      lane_rows<2>(source, terms, v + f * terms * w.c_in, d + (f * blocks + block) * terms * kLanes, 1, w.c_in,
+                   p.sums + (f * blocks + block) * w.c_in * kLanes, !first || n0 > 0);
+    });
+  }
+}
+
+// The sums -> dw (c_out, c_in, 9). False if something is not finite.
+static bool winograd_weights_finish(const WinogradWeights& p, float* dw) {
+  constexpr int64_t kLanes = Winograd::kLanes;
+  const Winograd& w = p.w;
+  const int64_t slices = w.c_in / kVec, step = w.blocks() * w.c_in * kLanes;
+  const Vec half = broadcast(0.5f);
+  int failed = 0;
+  reserve_local(Local::kTile, kVec * 9 * kLanes);
+  parallel(w.blocks() * slices, [&](int64_t task, int worker) {
+    const int64_t block = task / slices, c0 = task % slices * kVec;
+    float* g = local_scratch(Local::kTile, worker);  // (kVec, 9, 2 vectors)
+    Vec check{};
+    for (int64_t c = 0; c < kVec; ++c) {
+      for (int64_t lane = 0; lane < kLanes; lane += kVec) {
+        const float* from = p.sums + (block * w.c_in + c0 + c) * kLanes + lane;
+        Vec rows[3][4];
+        for (int f = 0; f < 4; ++f) {
+          const Vec x0 = load(from + f * step), x1 = load(from + (4 + f) * step);
+          const Vec x2 = load(from + (8 + f) * step), x3 = load(from + (12 + f) * step);
+          const Vec plus = half * (x1 + x2);
+          rows[0][f] = x0 + plus;
+          rows[1][f] = half * (x1 - x2);
+          rows[2][f] = plus + x3;
+        }
+        for (int r = 0; r < 3; ++r) {
+          const Vec plus = half * (rows[r][1] + rows[r][2]);
+          const Vec out[3] = {rows[r][0] + plus, half * (rows[r][1] - rows[r][2]), plus + rows[r][3]};
+          for (int k = 0; k < 3; ++k) {
+            store(g + (c * 9 + r * 3 + k) * kLanes + lane, out[k]);
+            check += out[k] * broadcast(0.0f);
+          }
+        }
+      }
+    }
+    for (int64_t lane = 0; lane < kLanes; lane += kVec) {
+      for (int64_t k = 0; k < 9 * kVec; k += kVec) {
+        transpose(g + k * kLanes + lane, kLanes, dw + ((block * kLanes + lane) * w.c_in + c0) * 9 + k, w.c_in * 9);
+      }
+    }
+    if (!(sum(check) == 0.0f)) __atomic_store_n(&failed, 1, __ATOMIC_RELAXED);
+  });
+  return failed == 0;
+}
+#endif

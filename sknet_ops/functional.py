@@ -395,7 +395,7 @@ def _sk_select_op(u: Spec, attention: Spec) -> ops.Custom:
 def _max_pool_op(x: Spec, kernel: int, stride: int, padding: int, same: bool) -> ops.Custom:
     op = "max_pool"
     checks.pool_attributes(op, kernel, stride, padding, same)
-    tensor(op, "x", x, 4, _MAPS, empty_batch=True)
+    tensor(op, "x", x, 4, _MAPS, empty_batch=True, dtypes=backends.map_dtypes())
     if not same:
         checks.conv_output(op, x, kernel, stride, padding, 1)
     backends.active_backend()

@@ -2,7 +2,8 @@
 """Kernels in AKG's hybrid DSL (csrc/akg/kernels.py), compiled by MindSpore's own AKG when they are first called.
 
 Normalise + ReLU + pool and the select pass are AKG's, forward and backward; convolutions, statistics and the
-attention's dense layers are MindSpore's own, and so is conv_bn_act. float32 only, compiled anew for each shape.
+attention's dense layers are MindSpore's own, and so are conv_bn_act and max_pool. float32 only, compiled anew for each
+shape.
 """
 
 from __future__ import annotations
@@ -279,8 +280,8 @@ _OPS = {"sk_conv": _SkConv, "sk_attention": _SkAttention, "sk_select": _SkSelect
 @cache
 def _primitive(op: str, attrs: tuple[tuple[str, Any], ...]) -> nn.Cell:
     values = dict(attrs)
-    if op == "conv_bn_act":
-        return composed.conv_bn_act(**values)
+    if op in composed.MINDSPORES:
+        return composed.MINDSPORES[op](**values)
     if not values.get("relu", True):
         raise NotImplementedError(f"backend akg: {op} without ReLU has no AKG kernel")
     cell = composed.with_inputs(composed.input_count(op, values), own_gradient=False)

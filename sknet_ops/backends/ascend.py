@@ -232,14 +232,14 @@ def _op_class(inputs: int) -> type:
 def primitive(op: str, attrs: Mapping[str, Any]) -> Callable:
     """The op for :mod:`sknet_ops.primitives`, in PyNative and in graph mode.
 
-    ``conv_bn_act`` is MindSpore's own convolution, norm and ReLU, which are CANN's: there is nothing to gain on them.
+    ``conv_bn_act`` and ``max_pool`` are MindSpore's own operators, which are CANN's: there is nothing to gain on them.
     """
     return _primitive(op, tuple(attrs.items()), soc_version())
 
 
 @cache
 def _primitive(op: str, attrs: tuple[tuple[str, Any], ...], soc: str) -> nn.Cell:
-    if op == "conv_bn_act":
-        return composed.conv_bn_act(**dict(attrs))
+    if op in composed.MINDSPORES:
+        return composed.MINDSPORES[op](**dict(attrs))
     set_up_opp_path()
     return _op_class(composed.input_count(op, dict(attrs)))(op, attrs, soc)

@@ -195,3 +195,19 @@ class ConvBnAddAct(ConvBnAct):
 
 def conv_bn_act(*, residual: bool, **attrs: Any) -> ConvBnAct:
     return (ConvBnAddAct if residual else ConvBnAct)(**attrs)
+
+
+class MaxPool(nn.Cell):
+    """max_pool as MindSpore's own layer."""
+
+    def __init__(self, *, kernel: int, stride: int, padding: int, same: bool) -> None:
+        super().__init__(auto_prefix=False)
+        pad_mode = "same" if same else "pad" if padding else "valid"
+        self.pool = nn.MaxPool2d(kernel, stride, pad_mode, padding)
+
+    def construct(self, x):
+        return (self.pool(x),)
+
+
+# What is left to MindSpore's own operators beside our kernels.
+MINDSPORES = {"conv_bn_act": conv_bn_act, "max_pool": MaxPool}

@@ -36,6 +36,6 @@ def adopt_pool(cell: nn.MaxPool2d) -> None:
     """
     backend = backends.active_backend()
     if backend not in (cpu.NAME, reference.NAME):
-        raise UnsupportedCellError(f"backend {backend} has no max_pool")
+        raise UnsupportedCellError(f"backend {backend} has no max_pool of its own")
     cell.op_kernel, cell.op_stride, cell.op_padding, cell.op_same = pool_settings(cell)
     cell.__class__ = FusedMaxPool2d

@@ -13,7 +13,7 @@ from mindspore import Tensor
 
 from sknet_ops import backends
 from sknet_ops.backends import akg
-from tests.cases import AttentionCase, ConvCase, SkConvCase, modes
+from tests.cases import AttentionCase, ConvCase, PoolCase, SkConvCase, modes
 from tests.ops.op_cells import CELLS, check_op
 
 TOLERANCE = 1e-4  # in units of the largest value
@@ -92,6 +92,8 @@ CASES = [
     AttentionCase("convolution weights", 5, 15, (2, 2), 2, 9, rank_4_weights=True),
     AttentionCase("three branches", 3, 8, (3, 5), 3, op="sk_select"),
     ConvCase("MindSpore's own convolution", 3, 17, (5, 7), 33, kernel=1, padding=0, residual=True),
+    PoolCase("MindSpore's own pooling", 2, 3, (9, 7), padding=1),
+    PoolCase("MindSpore's own same pooling", 2, 3, (8, 6), same=True),
 ]  # fmt: skip
 
 

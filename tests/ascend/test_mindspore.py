@@ -18,7 +18,7 @@ from mindspore import Parameter, ParameterTuple, nn, ops
 from mindspore.ops.operations import _custom_ops_utils
 
 from sknet_ops.backends import ascend, ascend_plan
-from sknet_ops.layers import ConvBnAct, SelectiveKernel
+from sknet_ops.layers import ConvBnAct, MaxPool2d, SelectiveKernel
 from tests import reference_numpy
 from tests.ascend.device import EmulatedDevice
 from tests.cases import AttentionCase, ConvCase, SkConvCase, error, modes
@@ -94,12 +94,12 @@ def test_maps_of_float16(emulated: None, rng: np.random.Generator) -> None:
 def test_two_layers_that_share_an_op_and_plain_convolutions(
     mode: str, emulated: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A network as on the CPU: two equal units, each with kernels and statistics of its own, and a conv_bn_act."""
+    """A network as on the CPU: two equal units, each with kernels and statistics of its own, a convolution, pooling."""
 
     def net() -> nn.Cell:
         conv = ConvBnAct(nn.Conv2d(16, 16, 1, has_bias=False), nn.BatchNorm2d(16), nn.ReLU)
         units = [SelectiveKernel(16, 16, rd_channels=16, split_input=False) for _ in range(2)]
-        cell = nn.SequentialCell([conv, *units])
+        cell = nn.SequentialCell([conv, MaxPool2d(3, 1, "same"), *units])
         randomise(cell, 3)
         return cell.set_train()
 

@@ -109,4 +109,4 @@ def test_what_the_op_does_not_take_goes_the_old_way(shape: tuple, dtype: Any, mo
 def test_other_backends_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "active_backend", lambda: "cuda")
     _, report = sknet_ops.fuse(Pooled(TAKEN[0]), return_report=True)
-    assert [entry.reason for entry in report.left] == ["backend cuda has no max_pool"]
+    assert [entry.reason for entry in report.left] == ["backend cuda has no max_pool of its own"]

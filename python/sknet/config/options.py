@@ -64,6 +64,13 @@ class Config:
     image_resize: int = _option(224, "augmentation", "height and width of the network's input", at_least=1)
     scale: tuple[float, float] = _option((0.08, 1.0), "augmentation", "area of the random crop, share of the image")
     ratio: tuple[float, float] = _option((0.75, 1.333), "augmentation", "width over height of the random crop")
+    crop_padding: int = _option(
+        0,
+        "augmentation",
+        "above 0: instead of the random resized crop, the image is padded by so many black pixels on each side and a "
+        "square of image_resize is cut out, as for CIFAR-10",
+        at_least=0,
+    )
     hflip: float = _option(0.5, "augmentation", "probability of a horizontal flip", at_least=0, at_most=1)
     interpolation: str = _option(
         "bilinear", "augmentation", "how images are resized", ("nearest", "bilinear", "bicubic", "area")

@@ -41,6 +41,12 @@ def crop_box(
     return left, top, left + w, top + h
 
 
+def padded_crop(image: Image.Image, padding: int, rng: np.random.Generator) -> Image.Image:
+    """A random crop, of the image's own size, from the image with `padding` black pixels on each side."""
+    left, top = (int(v) - padding for v in rng.integers(2 * padding + 1, size=2))
+    return image.crop((left, top, left + image.width, top + image.height))
+
+
 class Augment:
     """The training transforms of a recipe: PIL image -> (3, size, size) float32, normalised."""
 
@@ -53,9 +59,12 @@ class Augment:
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> np.ndarray:
         config = self._config
         image = image.convert("RGB")
-        box = crop_box(image.size, config.scale, config.ratio, rng)
-        size = (config.image_resize, config.image_resize)
-        image = image.resize(size, RESAMPLING[config.interpolation], box=box)
+        size, resampling = (config.image_resize, config.image_resize), RESAMPLING[config.interpolation]
+        if config.crop_padding > 0:
+            image = padded_crop(image if image.size == size else image.resize(size, resampling), config.crop_padding, rng)
+        else:
+            box = crop_box(image.size, config.scale, config.ratio, rng)
+            image = image.resize(size, resampling, box=box)
         if config.hflip > 0 and rng.random() < config.hflip:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         pixels = (np.asarray(image, np.float32) - self._mean) / self._std

@@ -57,6 +57,12 @@ def train_batches(config: Config, folder: ImageFolder, epoch: int) -> TrainBatch
     return TrainBatches(config, folder, epoch, _workers(config))
 
 
+def _reason(text: str) -> str:
+    """The line that tells something, of an error of MindSpore's pipeline."""
+    found = re.search(r"\[ERROR\]([^\n]*)", text)
+    return (found[1] if found else text).strip()
+
+
 @lru_cache(maxsize=4)
 def _unreadable(folder: ImageFolder, count: int) -> dict[str, str]:
     """The first `count` files of a split that MindSpore cannot decode, and why. Called only where there are some."""
@@ -67,8 +73,8 @@ def _unreadable(folder: ImageFolder, count: int) -> dict[str, str]:
             break
         try:
             decode(np.fromfile(file, np.uint8))
-        except (RuntimeError, TypeError, ValueError) as error:  # an empty file is a TypeError
-            found[file] = str(error).strip().splitlines()[0]
+        except RuntimeError as error:
+            found[file] = _reason(str(error))
     return found
 
 
@@ -112,11 +118,11 @@ def iterate(batches: ds.Dataset | Skipping) -> Iterator[tuple[np.ndarray, np.nda
         yield from batches.create_tuple_iterator(num_epochs=1, output_numpy=True)
     except RuntimeError as error:
         text = str(error)
-        found = re.search(r"data file is: (.+)\. ([^\n]*)", text) or re.search(r"\[ERROR\]()([^\n]*)", text)
-        if not found:
+        found = re.search(r"data file is: (.+)\. ([^\n]*)", text)
+        if not found and "[ERROR]" not in text:
             raise
-        file, reason = found.groups()
-        raise DataError(f"{file or 'the data set'}: cannot be read: {reason.strip()}") from error
+        file, reason = found.groups() if found else ("the data set", _reason(text))
+        raise DataError(f"{file}: cannot be read: {reason.strip()}") from error
 
 
 def eval_batches(config: Config, folder: ImageFolder) -> ds.Dataset | Skipping:

@@ -10,6 +10,7 @@ from sknet.config import Config
 from sknet.data.folder import DataError, ImageFolder
 from sknet.data.loader import warn_of_unreadable
 from sknet.data.pipeline import eval_batches, iterate, train_batches
+from sknet.engine.trainer import Trainer
 
 
 def config(**values) -> Config:
@@ -95,6 +96,28 @@ def test_nothing_to_read(image_folder) -> None:
         list(train_batches(config(), ImageFolder.open(root, "train"), 1))
     with pytest.raises(DataError, match=r"val: none of 4 images could be read"):
         list(iterate(eval_batches(config(), ImageFolder.open(root, "val"))))
+
+
+@pytest.mark.parametrize(
+    ("values", "removed", "words"),
+    [
+        ({"num_classes": 1000}, None, "num_classes: 1000 given, but .*train has 2 class folders"),
+        ({"val_split": "test"}, None, "has no folder 'test'; it has train, val"),
+        ({}, "train/b", "data_dir: no image in .*train/b"),
+        ({}, "val/a", "data_dir: no image in .*val/a"),
+        ({"batch_size": 64}, None, "batch_size: 64, but .*train has only 4 images"),
+    ],
+)
+def test_errors_before_the_first_step(
+    image_folder, monkeypatch: pytest.MonkeyPatch, values: dict, removed: str | None, words: str
+) -> None:
+    root = image_folder({"train": 2, "val": 2})
+    if removed:
+        for file in (root / removed).iterdir():
+            file.unlink()
+    monkeypatch.setattr("sknet.models.create_model", lambda *args, **kwargs: pytest.fail("a model was built"))
+    with pytest.raises(DataError, match=words):
+        Trainer(config(data_dir=str(root), corrupt="error", **values))
 
 
 def test_long_lists_are_cut(caplog: pytest.LogCaptureFixture) -> None:

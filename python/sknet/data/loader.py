@@ -104,15 +104,18 @@ class TrainBatches:
         return np.random.default_rng((self._config.seed, self._epoch, *what))
 
     def _sample(self, index: int) -> tuple[np.ndarray, int]:
-        """The image and its label, or another's."""
-        if self._config.corrupt == "error":
+        """The image and its label or, where unreadable ones are skipped, another's."""
+        try:
             return self._image(index), self._labels[index]
-        others = self._rng(_REPLACEMENT, index).integers(len(self._files), size=_REPLACEMENTS)
-        for candidate in (index, *others.tolist()):
+        except DataError as error:
+            if self._config.corrupt == "error":
+                raise
+            self._unreadable[self._files[index]] = str(error.__cause__)
+        for other in self._rng(_REPLACEMENT, index).integers(len(self._files), size=_REPLACEMENTS).tolist():
             try:
-                return self._image(candidate), self._labels[candidate]
+                return self._image(other), self._labels[other]
             except DataError as error:
-                self._unreadable[self._files[candidate]] = str(error.__cause__)
+                self._unreadable[self._files[other]] = str(error.__cause__)
         raise DataError(f"{self._folder.path}: of {1 + _REPLACEMENTS} images none could be read")
 
     def _image(self, index: int) -> np.ndarray:

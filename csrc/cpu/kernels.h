@@ -3,6 +3,11 @@
 // vector) and is compiled with the flags of that instruction set.
 #include <cstddef>
 #include <cstdint>
+#include <new>
+#include <cstdlib>
+#if SKNET_VEC >= 8
+#include <immintrin.h>
+#endif
 
 #include "cpu/peak.h"
 #include "cpu/plan.h"
@@ -18,11 +23,17 @@ namespace sknet_ops::cpu::SKNET_ISA {
 //
 #include "cpu/kernel/micro.h"
 //
+#include "cpu/kernel/lanes.h"
+//
+#include "cpu/kernel/norm.h"
+//
+#include "cpu/kernel/emit.h"
+//
+#include "cpu/kernel/winograd.h"
+//
 #include "cpu/kernel/conv_forward.h"
 //
 #include "cpu/kernel/conv_backward.h"
-//
-#include "cpu/kernel/norm.h"
 //
 #include "cpu/kernel/conv_bn_act.h"
 //

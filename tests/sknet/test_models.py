@@ -85,6 +85,7 @@ def test_layer_table_has_the_true_shapes(name: str) -> None:
 @pytest.mark.parametrize("name", MINDCV)
 def test_names_and_logits_are_mindcvs(name: str, graph_mode: None) -> None:
     mindcv = pytest.importorskip("mindcv")
+    ms.set_seed(1)
     theirs, ours = mindcv.create_model(name, num_classes=11), create_model(name, num_classes=11)
     rng = np.random.default_rng(1)
     assert {k: p.shape for k, p in theirs.parameters_dict().items()} == {
@@ -93,16 +94,19 @@ def test_names_and_logits_are_mindcvs(name: str, graph_mode: None) -> None:
     for key, param in theirs.parameters_dict().items():
         value = param.asnumpy()
         if value.ndim == 1:
-            # Statistics and scales that a mistaken place or order of a norm would show.
-            value = rng.uniform(0.5, 1.5, value.shape).astype(np.float32)
+            # Statistics and scales that a mistaken place or order of a norm would show. Small scales: with large ones
+            # the softmax across branches, fed with values in the thousands, turns last bits into percents.
+            value = rng.uniform(0.2, 0.8, value.shape).astype(np.float32)
             if key.endswith(("beta", "moving_mean", "bias")):
-                value = value - 1
+                value = value - 0.5
+            elif key.endswith("moving_variance"):
+                value = 2 * value
         param.set_data(Tensor(value))
         ours.parameters_dict()[key].set_data(Tensor(value))
     x = Tensor(rng.standard_normal((2, 3, 64, 64)).astype(np.float32))
     theirs.set_train(False)
     ours.set_train(False)
-    assert relative(ours(x).asnumpy(), theirs(x).asnumpy()) < 1e-4
+    assert relative(ours(x).asnumpy(), theirs(x).asnumpy()) < 1e-5
 
 
 def test_initialisation_is_mindcvs() -> None:

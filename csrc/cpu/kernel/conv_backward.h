@@ -3,27 +3,26 @@
 //
 // The gradient by the outputs is not a tensor: produce(m, n, c, plane) computes one plane of it where it is needed.
 
-// One finished run of rows of one phase of dx.
-static inline void store_dx(const float* from, int64_t pitch, int64_t rows, int64_t width, int64_t row, int64_t stride,
-                            int64_t phase_row, int64_t phase_col, int64_t dx_width, bool add, float* dx) {
-  if (stride == 1 && !add) {
-    unpad_rows(from, pitch, rows, width, dx + row * dx_width);
-    return;
-  }
-  for (int64_t a = 0; a < rows; ++a) {
-    const float* f = from + a * pitch;
-    float* to = dx + ((row + a) * stride + phase_row) * dx_width + phase_col;
+// One phase of a plane of dx, stored or added.
+struct EmitGradient {
+  float* dx;
+  int64_t stride, phase_row, phase_col, dx_width;
+  bool add;
+  void rows(int64_t at, int64_t rows, int64_t width, const float* from, int64_t pitch) {
     if (stride == 1) {
-      int64_t b = 0;
-      for (; b + kVec <= width; b += kVec) store(to + b, load(to + b) + load(f + b));
-      for (; b < width; ++b) to[b] += f[b];
-    } else if (add) {
-      for (int64_t b = 0; b < width; ++b) to[b * stride] += f[b];
-    } else {
-      for (int64_t b = 0; b < width; ++b) to[b * stride] = f[b];
+      each_vector(rows, width, from, pitch, [&](int64_t i, Vec v, int64_t n) {
+        float* to = dx + at + i;
+        store_some(to, add ? load_some(to, n) + v : v, n);
+      });
+      return;
+    }
+    const int64_t row = at / width;
+    for (int64_t a = 0; a < rows; ++a, from += pitch) {
+      float* to = dx + ((row + a) * stride + phase_row) * dx_width + phase_col;
+      for (int64_t b = 0; b < width; ++b) to[b * stride] = add ? to[b * stride] + from[b] : from[b];
     }
   }
-}
+};
 
 static inline void weight_run_block(int64_t size, int pairs, const float* dz, int64_t dz_channel, int64_t dz_image,
                                     const float* const* x, int64_t x_image, int64_t images, int64_t vectors, float* dw,
@@ -122,11 +121,12 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
     const bool add = m > 0 && !set.split;
     for (int64_t f = 0; f < phases; ++f) {
       const TapSet& taps = back[m].phase[f];
+      EmitArray<EmitGradient> emit;
+      for (int64_t i = 0; i < b.size; ++i) {
+        emit.put(i, {to + i * hw_in, shape.stride, f / shape.stride, f % shape.stride, shape.w, add});
+      }
       tap_rows(taps, layout.pitch, dz, layout.channel, group_out, w, b.size, local_scratch(Local::kTile, worker),
-               [&](int64_t i, int64_t row, int64_t rows, int64_t pitch, const float* from) {
-                 store_dx(from, pitch, rows, taps.w_out, row, shape.stride, f / shape.stride, f % shape.stride, shape.w,
-                          add, to + i * hw_in);
-               });
+               emit.at(0));
       w += group_out * taps.count * b.size;
     }
   };

@@ -9,20 +9,16 @@ static void conv_bn_act(const ConvBnActParams& p, const ConvBnActForward<float>&
   if (!p.norm.training) {
     Affine* affine = reinterpret_cast<Affine*>(shared_scratch(Shared::kSmall, s.c_out * 4));
     for (int64_t c = 0; c < s.c_out; ++c) affine[c] = moving_affine(t.norm, c, p.norm.eps);
-    conv_forward(
-        set, t.x, &t.weight, [&](int, int64_t n, int64_t c) { return t.y + (n * s.c_out + c) * hw; },
-        [&](int, int64_t n, int64_t c, float* plane, int64_t count, int) {
-          const float* r = t.residual != nullptr ? t.residual + (n * s.c_out + c) * hw : nullptr;
-          affine_plane(plane, affine[c], p.norm.relu, r, count, plane);
-        });
+    conv_forward(set, t.x, &t.weight, [&](int, int64_t n, int64_t c) {
+      const int64_t at = (n * s.c_out + c) * hw;
+      return EmitAffine{t.y + at, t.residual != nullptr ? t.residual + at : nullptr, affine[c], p.norm.relu};
+    });
     return;
   }
   Moments* moments = reinterpret_cast<Moments*>(shared_scratch(Shared::kStats, planes * 4));
-  conv_forward(
-      set, t.x, &t.weight, [&](int, int64_t n, int64_t c) { return t.z + (n * s.c_out + c) * hw; },
-      [&](int, int64_t n, int64_t c, float* plane, int64_t count, int) {
-        moments[c * s.n + n] = plane_moments(plane, count);
-      });
+  conv_forward(set, t.x, &t.weight, [&](int, int64_t n, int64_t c) {
+    return EmitMoments{t.z + (n * s.c_out + c) * hw, moments + c * s.n + n};
+  });
   for (int64_t c = 0; c < s.c_out; ++c) {
     finish_statistics(merge_moments(moments + c * s.n, s.n, hw), s.n * hw, p.norm, c, t.norm, t.mean, t.inv_std);
   }
@@ -41,9 +37,8 @@ static void conv_bn_act_grad(const ConvBnActParams& p, const ConvBnActBackward<f
   const float* z = t.z;
   if (z == nullptr && s.n > 0) {
     float* again = shared_scratch(Shared::kRecompute, planes * hw);
-    conv_forward(
-        set, t.x, &t.weight, [&](int, int64_t n, int64_t c) { return again + (n * s.c_out + c) * hw; },
-        [](int, int64_t, int64_t, float*, int64_t, int) {});
+    conv_forward(set, t.x, &t.weight,
+                 [&](int, int64_t n, int64_t c) { return EmitRaw{again + (n * s.c_out + c) * hw}; });
     z = again;
   }
   ZGrad* zgrad = reinterpret_cast<ZGrad*>(shared_scratch(Shared::kSmall, s.c_out * 6));

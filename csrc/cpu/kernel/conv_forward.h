@@ -69,32 +69,63 @@ static inline int64_t tile_floats(int64_t pitch) {
   return most;
 }
 
-// `size` output planes from padded input planes. store(i, row, rows, pitch, from) takes each finished run of rows.
-template <typename Store>
+// `size` output planes from padded input planes, to emit[0 .. size).
+template <typename Emit>
 static void tap_rows(const TapSet& taps, int64_t pitch, const float* planes, int64_t channel, int64_t channels,
-                     const float* w, int64_t size, float* tile, Store&& store) {
+                     const float* w, int64_t size, float* tile, Emit* emit) {
   const int64_t step = tile_rows(size, pitch), stride = tile_stride(size, pitch);
   for (int64_t row = 0; row < taps.h_out; row += step) {
     const int64_t rows = min_of(step, taps.h_out - row);
     const int64_t vectors = ceil_div((rows - 1) * pitch + taps.w_out, kVec);
     tap_run_block(size, planes + row * pitch, channel, channels, taps.offset, taps.count, w, tile, stride, vectors);
-    for (int64_t i = 0; i < size; ++i) store(i, row, rows, pitch, tile + i * stride);
+    for (int64_t i = 0; i < size; ++i) emit[i].rows(row * taps.w_out, rows, taps.w_out, tile + i * stride, pitch);
   }
 }
 
 // The same where the source itself serves as its padded form (1x1, stride 1) and nothing past it may be read.
-template <typename Store>
+template <typename Emit>
 static void tap_direct(const TapSet& taps, const float* planes, int64_t channel, int64_t channels, const float* w,
-                       int64_t size, float* tile, Store&& store) {
+                       int64_t size, float* tile, Emit* emit) {
   const int64_t length = taps.h_out * taps.w_out;
   const int64_t step = kTileFloats / size / kVec * kVec, stride = tile_stride(size, 1);
   for (int64_t p = 0; p < length; p += step) {
-    int64_t from = p, now = min_of(step, length - p);
-    if (now < kVec) from = length - kVec, now = kVec;
-    tap_run_exact_block(size, planes + from, channel, channels, taps.offset, taps.count, w, tile, stride, now);
-    for (int64_t i = 0; i < size; ++i) store(i, from, now, tile + i * stride);
+    const int64_t now = min_of(step, length - p);
+    const int64_t back = now < kVec ? kVec - now : 0;  // the kernel wants a vector: take positions that were done
+    tap_run_exact_block(size, planes + p - back, channel, channels, taps.offset, taps.count, w, tile, stride,
+                        now + back);
+    for (int64_t i = 0; i < size; ++i) emit[i].rows(p, 1, now, tile + i * stride + back, now);
   }
 }
+
+inline constexpr int64_t kLaneTile = 128;  // positions
+
+// Up to V vectors of output planes, `size` of them, with channels in the lanes. width: of a run of positions that lie
+// side by side in the source; columns: of the output's rows of which a run is made.
+template <int V, typename Emit>
+static void lane_planes(const LaneSource& source, int64_t channels, const float* planes, const float* w, int64_t rows,
+                        int64_t width, int64_t size, float* tile, Emit* emit) {
+  constexpr int64_t kLanes = V * kVec;
+  const int64_t row_step = max_of(1, kLaneTile / width), col_step = min_of(width, kLaneTile);
+  float* turned = tile + kLaneTile * kLanes;
+  for (int64_t row = 0; row < rows; row += row_step) {
+    const int64_t now = min_of(row_step, rows - row);
+    for (int64_t col = 0; col < width; col += col_step) {
+      const int64_t columns = min_of(col_step, width - col), positions = now * columns;
+      lane_rows<V>(source, channels, planes + row * source.pitch + col, w, now, columns, tile);
+      for (int64_t i = 0; i < kLanes; i += kVec) {
+        for (int64_t p = 0; p < positions; p += kVec) {
+          transpose(tile + p * kLanes + i, kLanes, turned + i * kLaneTile + p, kLaneTile);
+        }
+      }
+      for (int64_t i = 0; i < size; ++i) {
+        emit[i].rows(row * width + col, 1, positions, turned + i * kLaneTile, positions);
+      }
+    }
+  }
+}
+
+// Both tiles; positions past the last are computed upon but not used.
+inline constexpr int64_t kLaneTileFloats = 2 * (kLaneTile + kVec) * 2 * kVec;
 
 // weight (size, channels, kernel^2) from row `first` on -> packed (channels, taps, size)
 static void pack_weights(const float* weight, int64_t kernel2, int64_t channels, const TapSet& taps, int64_t size,
@@ -124,56 +155,111 @@ struct ConvSet {
 
 inline constexpr int64_t kChunkFloats = 4 << 20;  // padded planes in flight: 16 MB
 
-// dest(m, n, c) says where a plane goes; done(m, n, c, plane, worker) is called when it is complete.
-template <typename Dest, typename Done>
-static void conv_forward(const ConvSet& set, const float* x, const float* const* weight, Dest&& dest, Done&& done) {
+// Output channels of one task: a block of positions-in-lanes kernels, or up to two vectors of channels-in-lanes.
+struct OutBlocks {
+  int64_t channels;  // of a group
+  bool lanes;
+  int64_t count() const { return lanes ? ceil_div(channels, 2 * kVec) : block_count(channels); }
+  ChannelBlock at(int64_t i) const {
+    if (!lanes) return block_at(channels, i);
+    return {i * 2 * kVec, min_of(2 * kVec, channels - i * 2 * kVec)};
+  }
+  // Channels that the packed weights have room for.
+  int64_t padded() const { return lanes ? ceil_div(channels, kVec) * kVec : channels; }
+};
+
+// Channels in the lanes where that wastes fewer of them than positions would.
+static inline bool prefer_lanes(const PlaneLayout& layout, bool direct, int64_t group_out, int64_t h_out,
+                                int64_t w_out) {
+  if (kVec == 1 || group_out < kVec) return false;
+  const double lanes = static_cast<double>(ceil_div(group_out, kVec) * kVec) / static_cast<double>(group_out);
+  const int64_t positions = direct ? h_out * w_out : (h_out - 1) * layout.pitch + w_out;
+  const double run = static_cast<double>(ceil_div(positions, kVec) * kVec) / static_cast<double>(h_out * w_out);
+  static const double cost = getenv("LANE_COST") ? atof(getenv("LANE_COST")) : 1.0;
+  return lanes * cost <= run;
+}
+
+// emitter(m, n, c) makes the object that takes an output plane (emit.h).
+template <typename Emitter>
+static void conv_forward(const ConvSet& set, const float* x, const float* const* weight, Emitter&& emitter) {
+  using Emit = decltype(emitter(0, int64_t{}, int64_t{}));
   const ConvShape& shape = set.branch[0];
   const int64_t hw_in = shape.h * shape.w, hw_out = shape.h_out * shape.w_out;
   const int64_t group_in = set.group_in(), group_out = set.group_out(), groups = shape.groups;
   const int64_t channels = set.channels();
   if (shape.n == 0) return;
+#if SKNET_VEC > 1
+  bool fast = true;
+  for (int m = 0; m < set.branches; ++m) fast = fast && suits_winograd(set.branch[m]);
+  for (int m = 0; m < set.branches && fast; ++m) {
+    fast = winograd(
+        plan_winograd(set.branch[m]),
+        [&](int64_t n, int64_t c) { return x + (n * channels + set.first_in(m, 0) + c) * hw_in; },
+        [&](int64_t first, int64_t c, int64_t count, float* to) {
+          pack_lanes<2>(weight[m] + (first * group_in + c) * 9, group_in * 9, 9, count, 9, nullptr, Winograd::kLanes, to);
+        },
+        [&](int64_t n, int64_t c) { return emitter(m, n, c); });
+  }
+  if (fast) return;
+#endif
+
+
   ForwardPlan plan;
   plan_forward(set.branch, set.branches, &plan);
   const PlaneLayout& layout = plan.layout;
   const bool direct = layout.direct && hw_in >= kVec;
 
-  const int64_t blocks = block_count(group_out), branch_blocks = groups * blocks;
+  const OutBlocks out{group_out, prefer_lanes(layout, direct, group_out, shape.h_out, shape.w_out)};
+  const int64_t blocks = out.count(), branch_blocks = groups * blocks;
   int64_t packed_at[kMaxBranches], packed_floats = 0;
   for (int m = 0; m < set.branches; ++m) {
     packed_at[m] = packed_floats;
-    packed_floats += shape.c_out * group_in * plan.taps[m].count;
+    packed_floats += groups * out.padded() * group_in * plan.taps[m].count;
   }
   float* packed = shared_scratch(Shared::kWeights, packed_floats + 1);
+  auto packed_block = [&](int m, int64_t group, ChannelBlock b) {
+    return packed + packed_at[m] + (group * out.padded() + b.first) * group_in * plan.taps[m].count;
+  };
   parallel(set.branches * branch_blocks, [&](int64_t task, int) {
     const int m = static_cast<int>(task / branch_blocks);
     const int64_t group = task % branch_blocks / blocks;
-    const ChannelBlock b = block_at(group_out, task % blocks);
-    const int64_t co = group * group_out + b.first, k2 = set.branch[m].kernel * set.branch[m].kernel;
-    pack_weights(weight[m] + co * group_in * k2, k2, group_in, plan.taps[m], b.size,
-                 packed + packed_at[m] + co * group_in * plan.taps[m].count);
+    const ChannelBlock b = out.at(task % blocks);
+    const int64_t k2 = set.branch[m].kernel * set.branch[m].kernel;
+    const float* from = weight[m] + (group * group_out + b.first) * group_in * k2;
+    float* to = packed_block(m, group, b);
+    if (!out.lanes) {
+      pack_weights(from, k2, group_in, plan.taps[m], b.size, to);
+    } else if (b.size > kVec) {
+      pack_lanes<2>(from, group_in * k2, k2, group_in, plan.taps[m].count, plan.taps[m].index, b.size, to);
+    } else {
+      pack_lanes<1>(from, group_in * k2, k2, group_in, plan.taps[m].count, plan.taps[m].index, b.size, to);
+    }
   });
 
-  const int64_t tile_size = tile_floats(layout.pitch);
-  reserve_local(Local::kTile, max_of(tile_size, 2 * kTileFloats + 16 * kVec));
+  const int64_t tile_size = max_of(tile_floats(layout.pitch), max_of(2 * kTileFloats + 16 * kVec, kLaneTileFloats));
+  reserve_local(Local::kTile, tile_size);
 
   auto run_block = [&](int m, int64_t n, int64_t group, ChannelBlock b, const float* planes, int64_t channel,
                        int worker) {
     const TapSet& taps = plan.taps[m];
-    const int64_t co = group * group_out + b.first;
-    float* to[kBlock];
-    for (int64_t i = 0; i < b.size; ++i) to[i] = dest(m, n, co + i);
-    const float* w = packed + packed_at[m] + co * group_in * taps.count;
+    EmitArray<Emit> emit;
+    for (int64_t i = 0; i < b.size; ++i) emit.put(i, emitter(m, n, group * group_out + b.first + i));
+    const float* w = packed_block(m, group, b);
     float* tile = local_scratch(Local::kTile, worker);
-    if (direct) {
-      tap_direct(taps, planes, channel, group_in, w, b.size, tile,
-                 [&](int64_t i, int64_t p, int64_t count, const float* from) { copy_row(from, count, to[i] + p); });
+    if (out.lanes) {
+      const LaneSource source{direct ? 0 : layout.pitch, channel, taps.count, taps.offset};
+      const int64_t rows = direct ? 1 : shape.h_out, width = direct ? hw_out : shape.w_out;
+      if (b.size > kVec) {
+        lane_planes<2>(source, group_in, planes, w, rows, width, b.size, tile, emit.at(0));
+      } else {
+        lane_planes<1>(source, group_in, planes, w, rows, width, b.size, tile, emit.at(0));
+      }
+    } else if (direct) {
+      tap_direct(taps, planes, channel, group_in, w, b.size, tile, emit.at(0));
     } else {
-      tap_rows(taps, layout.pitch, planes, channel, group_in, w, b.size, tile,
-               [&](int64_t i, int64_t row, int64_t rows, int64_t pitch, const float* from) {
-                 unpad_rows(from, pitch, rows, shape.w_out, to[i] + row * shape.w_out);
-               });
+      tap_rows(taps, layout.pitch, planes, channel, group_in, w, b.size, tile, emit.at(0));
     }
-    for (int64_t i = 0; i < b.size; ++i) done(m, n, co + i, to[i], hw_out, worker);
+    for (int64_t i = 0; i < b.size; ++i) emit.at(i)->finish();
   };
 
   if (!direct && set.by_group(layout.channel)) {
@@ -188,7 +274,7 @@ static void conv_forward(const ConvSet& set, const float* x, const float* const*
           }
         }
         for (int64_t i = 0; i < blocks; ++i) {
-          run_block(m, n, group, block_at(group_out, i), planes, layout.channel, worker);
+          run_block(m, n, group, out.at(i), planes, layout.channel, worker);
         }
       }
     });
@@ -216,7 +302,7 @@ static void conv_forward(const ConvSet& set, const float* x, const float* const*
       const int64_t channel = direct ? hw_in : layout.channel;
       const float* planes =
           direct ? x + ((n0 + i) * channels + first) * hw_in : padded + (i * channels + first) * layout.channel;
-      run_block(m, n0 + i, group, block_at(group_out, rest % blocks), planes, channel, worker);
+      run_block(m, n0 + i, group, out.at(rest % blocks), planes, channel, worker);
     });
   }
 }

@@ -22,53 +22,9 @@ static inline Vec apply(const Affine& a, Vec z) {
   return (z - broadcast(a.mean)) * broadcast(a.scale) + broadcast(a.beta);
 }
 
-// Loads fewer than a vector; the rest is zero.
-static inline Vec load_part(const float* p, int64_t n) {
-  float buffer[kVec] = {};
-  for (int64_t i = 0; i < n; ++i) buffer[i] = p[i];
-  return load(buffer);
-}
-static inline void store_part(float* p, Vec v, int64_t n) {
-  float buffer[kVec];
-  store(buffer, v);
-  for (int64_t i = 0; i < n; ++i) p[i] = buffer[i];
-}
-
 struct Moments {
   double mean, m2;  // m2: sum of squared distances from the mean
 };
-
-static Moments plane_moments(const float* p, int64_t count) {
-  Vec s[4] = {};
-  int64_t i = 0;
-  for (; i + 4 * kVec <= count; i += 4 * kVec) {
-    for (int j = 0; j < 4; ++j) s[j] += load(p + i + j * kVec);
-  }
-  double total = static_cast<double>(sum(s[0] + s[1])) + static_cast<double>(sum(s[2] + s[3]));
-  for (; i + kVec <= count; i += kVec) total += static_cast<double>(sum(load(p + i)));
-  for (; i < count; ++i) total += static_cast<double>(p[i]);
-  const double mean = total / static_cast<double>(count);
-  const Vec center = broadcast(static_cast<float>(mean));
-  Vec q[4] = {}, d[4] = {};
-  i = 0;
-  for (; i + 4 * kVec <= count; i += 4 * kVec) {
-    for (int j = 0; j < 4; ++j) {
-      const Vec v = load(p + i + j * kVec) - center;
-      d[j] += v;
-      q[j] += v * v;
-    }
-  }
-  double squares = static_cast<double>(sum(q[0] + q[1])) + static_cast<double>(sum(q[2] + q[3]));
-  double rest = static_cast<double>(sum(d[0] + d[1])) + static_cast<double>(sum(d[2] + d[3]));
-  for (; i < count; ++i) {
-    const double v = static_cast<double>(p[i]) - static_cast<double>(static_cast<float>(mean));
-    squares += v * v;
-    rest += v;
-  }
-  // `rest` is what rounding the centre, and summing in float, left over.
-  const double center_d = static_cast<double>(static_cast<float>(mean)), shift = rest / static_cast<double>(count);
-  return {center_d + shift, squares - rest * shift};
-}
 
 // Moments of `images` planes of `count` values each -> statistics of the channel.
 static inline Moments merge_moments(const Moments* m, int64_t images, int64_t count) {

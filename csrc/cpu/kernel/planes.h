@@ -9,7 +9,7 @@ static inline void fill_zero(float* p, int64_t n) {
 static inline void copy_row(const float* from, int64_t n, float* to) {
   int64_t i = 0;
   for (; i + kVec <= n; i += kVec) store(to + i, load(from + i));
-  for (; i < n; ++i) to[i] = from[i];
+  if (i < n) store_part(to + i, load_part(from + i, n - i), n - i);
 }
 
 // One source plane (h, w) into its padded phases.

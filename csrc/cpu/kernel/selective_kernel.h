@@ -21,12 +21,10 @@ static void selective_kernel_inference(const SelectiveKernelParams& p, const Sel
   for (int64_t n0 = 0; n0 < p.conv.n; n0 += chunk) {
     now.n = min_of(chunk, p.conv.n - n0);
     const SkBranches b(now);
-    conv_forward(
-        b.set, t.x + n0 * image_in, t.weight, [&](int m, int64_t n, int64_t c) { return u + b.plane(m, n, c) * hw; },
-        [&](int m, int64_t n, int64_t c, float* plane, int64_t count, int) {
-          affine_plane(plane, affine[m * channels + c], p.conv.norm.relu, nullptr, count, plane);
-          sums[b.plane(m, n, c)] = static_cast<float>(plane_sum(plane, count));
-        });
+    conv_forward(b.set, t.x + n0 * image_in, t.weight, [&](int m, int64_t n, int64_t c) {
+      const int64_t plane = b.plane(m, n, c);
+      return EmitPooled{u + plane * hw, affine[m * channels + c], p.conv.norm.relu, sums + plane};
+    });
     for (int64_t n = 0; n < now.n; ++n) {
       for (int64_t c = 0; c < channels; ++c) {
         double total = 0.0;

@@ -19,11 +19,9 @@ struct SkBranches {
 static void sk_conv_statistics(const SkConvParams& p, const SkBranches& b, const float* x, const float* const* weight,
                                const NormTensors<float>* norm, float* z, float* mean, float* inv_std) {
   Moments* moments = reinterpret_cast<Moments*>(shared_scratch(Shared::kStats, p.branches * p.c_out * p.n * 4));
-  conv_forward(
-      b.set, x, weight, [&](int m, int64_t n, int64_t c) { return z + b.plane(m, n, c) * b.hw; },
-      [&](int m, int64_t n, int64_t c, float* plane, int64_t count, int) {
-        moments[(m * p.c_out + c) * p.n + n] = plane_moments(plane, count);
-      });
+  conv_forward(b.set, x, weight, [&](int m, int64_t n, int64_t c) {
+    return EmitMoments{z + b.plane(m, n, c) * b.hw, moments + (m * p.c_out + c) * p.n + n};
+  });
   for (int m = 0; m < p.branches; ++m) {
     for (int64_t c = 0; c < p.c_out; ++c) {
       const Moments all = merge_moments(moments + (m * p.c_out + c) * p.n, p.n, b.hw);
@@ -33,9 +31,7 @@ static void sk_conv_statistics(const SkConvParams& p, const SkBranches& b, const
 }
 
 static void sk_conv_raw(const SkBranches& b, const float* x, const float* const* weight, float* z) {
-  conv_forward(
-      b.set, x, weight, [&](int m, int64_t n, int64_t c) { return z + b.plane(m, n, c) * b.hw; },
-      [](int, int64_t, int64_t, float*, int64_t, int) {});
+  conv_forward(b.set, x, weight, [&](int m, int64_t n, int64_t c) { return EmitRaw{z + b.plane(m, n, c) * b.hw}; });
 }
 
 // (branches, c_out) normalisations: of the batch as saved, or the moving ones.
@@ -65,11 +61,9 @@ static void sk_conv(const SkConvParams& p, const SkConvForward<float>& t) {
     });
     return;
   }
-  conv_forward(
-      b.set, t.x, t.weight, [&](int m, int64_t n, int64_t c) { return t.u + b.plane(m, n, c) * b.hw; },
-      [&](int m, int64_t, int64_t c, float* plane, int64_t count, int) {
-        affine_plane(plane, affine[m * p.c_out + c], p.norm.relu, nullptr, count, plane);
-      });
+  conv_forward(b.set, t.x, t.weight, [&](int m, int64_t n, int64_t c) {
+    return EmitAffine{t.u + b.plane(m, n, c) * b.hw, nullptr, affine[m * p.c_out + c], p.norm.relu};
+  });
 }
 
 // Batch-norm gradients from per-plane sums (branches, c_out, n): dgamma, dbeta, and what dz needs.

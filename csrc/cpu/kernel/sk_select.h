@@ -1,20 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
 // The attention-weighted sum of the branches.
 
+template <int M>
+static void select_rows(const float* const* u, const float* attention, int64_t hw, float* y) {
+  Vec a[M];
+  for (int m = 0; m < M; ++m) a[m] = broadcast(attention[m]);
+  auto step = [&](auto&& read) {
+    Vec v = a[0] * read(u[0]);
+    for (int m = 1; m < M; ++m) v += a[m] * read(u[m]);
+    return v;
+  };
+  int64_t i = 0;
+  for (; i + kVec <= hw; i += kVec) store(y + i, step([i](const float* p) { return load(p + i); }));
+  if (i < hw) store_part(y + i, step([i, n = hw - i](const float* p) { return load_part(p + i, n); }), hw - i);
+}
+
 static void sk_select(const SkSelectParams& p, const SkSelectForward<float>& t) {
   const int64_t hw = p.h * p.w;
   parallel(p.n * p.c, [&](int64_t task, int) {
     const int64_t n = task / p.c, c = task % p.c;
-    float* y = t.y + task * hw;
+    const float* u[kMaxBranches];
+    float attention[kMaxBranches];
     for (int m = 0; m < p.branches; ++m) {
       const int64_t plane = (n * p.branches + m) * p.c + c;
-      const float* u = t.u + plane * hw;
-      const float a = t.attention[plane];
-      if (m == 0) {
-        for (int64_t i = 0; i < hw; ++i) y[i] = a * u[i];
-      } else {
-        for (int64_t i = 0; i < hw; ++i) y[i] += a * u[i];
-      }
+      u[m] = t.u + plane * hw;
+      attention[m] = t.attention[plane];
+    }
+    float* y = t.y + task * hw;
+    switch (p.branches) {
+      case 1: select_rows<1>(u, attention, hw, y); break;
+      case 2: select_rows<2>(u, attention, hw, y); break;
+      case 3: select_rows<3>(u, attention, hw, y); break;
+      default: select_rows<4>(u, attention, hw, y); break;
     }
   });
 }

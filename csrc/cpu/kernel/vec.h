@@ -59,6 +59,88 @@ static inline float sum(Vec v) {
 #endif
 #endif
 
+// Fewer than a vector, 0 < n < kVec; what is not loaded is zero.
+#if SKNET_VEC == 16
+static inline Vec load_part(const float* p, int64_t n) {
+  return reinterpret_cast<Vec>(_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p));
+}
+static inline void store_part(float* p, Vec v, int64_t n) {
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), reinterpret_cast<__m512>(v));
+}
+#elif SKNET_VEC == 8
+static inline __m256i first_lanes(int64_t n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+static inline Vec load_part(const float* p, int64_t n) {
+  return reinterpret_cast<Vec>(_mm256_maskload_ps(p, first_lanes(n)));
+}
+static inline void store_part(float* p, Vec v, int64_t n) {
+  _mm256_maskstore_ps(p, first_lanes(n), reinterpret_cast<__m256>(v));
+}
+#else
+static inline Vec load_part(const float* p, int64_t n) {
+  float buffer[kVec] = {};
+  for (int64_t i = 0; i < n; ++i) buffer[i] = p[i];
+  return load(buffer);
+}
+static inline void store_part(float* p, Vec v, int64_t n) {
+  float buffer[kVec];
+  store(buffer, v);
+  for (int64_t i = 0; i < n; ++i) p[i] = buffer[i];
+}
+#endif
+
+// to[j * to_step + i] = from[i * from_step + j] for i, j < kVec.
+static inline void transpose(const float* from, int64_t from_step, float* to, int64_t to_step) {
+#if SKNET_VEC >= 8
+#if SKNET_VEC == 16
+#define SKNET_QUARTERS(a, b, i, j, k, l)                                                                             \
+  __builtin_shufflevector(a, b, i, j, k, l, i + 4, j + 4, k + 4, l + 4, i + 8, j + 8, k + 8, l + 8, i + 12, j + 12, \
+                          k + 12, l + 12)
+#else
+#define SKNET_QUARTERS(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l, i + 4, j + 4, k + 4, l + 4)
+#endif
+  constexpr int kOther = kVec;  // where the second operand's lanes start
+  Vec s[kVec];                  // s[4 * i + j]: of rows 4 * i to 4 * i + 3, every fourth column from j on
+#pragma GCC unroll 4
+  for (int i = 0; i < kVec / 4; ++i) {
+    const float* f = from + 4 * i * from_step;
+    const Vec r0 = load(f), r1 = load(f + from_step), r2 = load(f + 2 * from_step), r3 = load(f + 3 * from_step);
+    const Vec low01 = SKNET_QUARTERS(r0, r1, 0, kOther, 1, kOther + 1);
+    const Vec low23 = SKNET_QUARTERS(r2, r3, 0, kOther, 1, kOther + 1);
+    const Vec high01 = SKNET_QUARTERS(r0, r1, 2, kOther + 2, 3, kOther + 3);
+    const Vec high23 = SKNET_QUARTERS(r2, r3, 2, kOther + 2, 3, kOther + 3);
+    s[4 * i] = SKNET_QUARTERS(low01, low23, 0, 1, kOther, kOther + 1);
+    s[4 * i + 1] = SKNET_QUARTERS(low01, low23, 2, 3, kOther + 2, kOther + 3);
+    s[4 * i + 2] = SKNET_QUARTERS(high01, high23, 0, 1, kOther, kOther + 1);
+    s[4 * i + 3] = SKNET_QUARTERS(high01, high23, 2, 3, kOther + 2, kOther + 3);
+  }
+#undef SKNET_QUARTERS
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+#if SKNET_VEC == 16
+#define SKNET_HALVES(a, b, i, j) \
+  __builtin_shufflevector(a, b, i, i + 1, i + 2, i + 3, i + 8, i + 9, i + 10, i + 11, j, j + 1, j + 2, j + 3, j + 8, \
+                          j + 9, j + 10, j + 11)
+    const Vec even0 = SKNET_HALVES(s[j], s[4 + j], 0, 16), even1 = SKNET_HALVES(s[8 + j], s[12 + j], 0, 16);
+    const Vec odd0 = SKNET_HALVES(s[j], s[4 + j], 4, 20), odd1 = SKNET_HALVES(s[8 + j], s[12 + j], 4, 20);
+    store(to + j * to_step, SKNET_HALVES(even0, even1, 0, 16));
+    store(to + (4 + j) * to_step, SKNET_HALVES(odd0, odd1, 0, 16));
+    store(to + (8 + j) * to_step, SKNET_HALVES(even0, even1, 4, 20));
+    store(to + (12 + j) * to_step, SKNET_HALVES(odd0, odd1, 4, 20));
+#undef SKNET_HALVES
+#else
+    store(to + j * to_step, __builtin_shufflevector(s[j], s[4 + j], 0, 1, 2, 3, 8, 9, 10, 11));
+    store(to + (4 + j) * to_step, __builtin_shufflevector(s[j], s[4 + j], 4, 5, 6, 7, 12, 13, 14, 15));
+#endif
+  }
+#else
+  for (int i = 0; i < kVec; ++i) {
+    for (int j = 0; j < kVec; ++j) to[j * to_step + i] = from[i * from_step + j];
+  }
+#endif
+}
+
 static inline int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }

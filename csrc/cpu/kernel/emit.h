@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+// What becomes of finished outputs on their way from a tile in the first-level cache to their plane in memory.
+//
+// One object per plane. rows(at, rows, width, from, pitch) takes a run of rows, the first at position `at` of the
+// plane, each exactly once, in order; finish() follows when all are there. `from` may be read up to a vector past its
+// end.
+
+// step(i, v, mask_n): calls on each vector of a run; n < kVec at the end of a row.
+template <typename Step>
+static inline void each_vector(int64_t rows, int64_t width, const float* from, int64_t pitch, Step&& step) {
+  if (pitch == width) width *= rows, rows = 1;
+  for (int64_t i = 0; i < rows; ++i, from += pitch) {
+    int64_t j = 0;
+    for (; j + kVec <= width; j += kVec) step(i * width + j, load(from + j), kVec);
+    if (j < width) step(i * width + j, load_part(from + j, width - j), width - j);
+  }
+}
+
+static inline void store_some(float* to, Vec v, int64_t n) {
+  if (n == kVec) {
+    store(to, v);
+  } else {
+    store_part(to, v, n);
+  }
+}
+static inline Vec load_some(const float* from, int64_t n) { return n == kVec ? load(from) : load_part(from, n); }
+// v where there is a position, else zero.
+static inline Vec keep_some(Vec v, int64_t n) {
+#if SKNET_VEC == 16
+  if (n < kVec) {
+    const __mmask16 mask = static_cast<__mmask16>((1u << n) - 1);
+    return reinterpret_cast<Vec>(_mm512_maskz_mov_ps(mask, reinterpret_cast<__m512>(v)));
+  }
+  return v;
+#elif SKNET_VEC == 1
+  (void)n;
+  return v;
+#else
+  if (n == kVec) return v;
+  float buffer[kVec];
+  store(buffer, v);
+  return load_part(buffer, n);
+#endif
+}
+
+// The raw results.
+struct EmitRaw {
+  float* to;
+  void rows(int64_t at, int64_t rows, int64_t width, const float* from, int64_t pitch) {
+    each_vector(rows, width, from, pitch, [&](int64_t i, Vec v, int64_t n) { store_some(to + at + i, v, n); });
+  }
+  void finish() {}
+};
+
+// The raw results, and their mean and spread.
+struct EmitMoments {
+  float* to;
+  Moments* slot;
+  Moments sofar{0.0, 0.0};
+  int64_t count = 0;
+  void rows(int64_t at, int64_t rows, int64_t width, const float* from, int64_t pitch) {
+    Vec total{};
+    each_vector(rows, width, from, pitch, [&](int64_t i, Vec v, int64_t n) {
+      store_some(to + at + i, v, n);
+      total += v;
+    });
+    // Around a centre near the run's mean; what rounding the centre, and summing in float, left over is put right.
+    const int64_t positions = rows * width;
+    const double positions_d = static_cast<double>(positions);
+    const float center = static_cast<float>(static_cast<double>(sum(total)) / positions_d);
+    const Vec c = broadcast(center);
+    Vec distance{}, square{};
+    each_vector(rows, width, from, pitch, [&](int64_t, Vec v, int64_t n) {
+      const Vec d = keep_some(v - c, n);
+      distance += d;
+      square += d * d;
+    });
+    const double rest = static_cast<double>(sum(distance)), shift = rest / positions_d;
+    add({static_cast<double>(center) + shift, static_cast<double>(sum(square)) - rest * shift}, positions);
+  }
+  void add(const Moments& run, int64_t positions) {
+    const double before = static_cast<double>(count), now = static_cast<double>(positions), all = before + now;
+    const double d = run.mean - sofar.mean;
+    if (count == 0) {
+      sofar = run;
+    } else {
+      sofar.mean += d * (now / all);
+      sofar.m2 += run.m2 + d * d * (before * now / all);
+    }
+    count += positions;
+  }
+  void finish() { *slot = sofar; }
+};
+
+// y = act((z - mean) * scale + beta [+ residual])
+struct EmitAffine {
+  float* to;
+  const float* residual;
+  Affine affine;
+  bool act;
+  void rows(int64_t at, int64_t rows, int64_t width, const float* from, int64_t pitch) {
+    each_vector(rows, width, from, pitch, [&](int64_t i, Vec v, int64_t n) {
+      v = apply(affine, v);
+      if (residual != nullptr) v += load_some(residual + at + i, n);
+      store_some(to + at + i, act ? relu(v) : v, n);
+    });
+  }
+  void finish() {}
+};
+
+// u = act((z - mean) * scale + beta), and its sum.
+struct EmitPooled {
+  float* to;
+  Affine affine;
+  bool act;
+  float* slot;
+  double total = 0.0;
+  void rows(int64_t at, int64_t rows, int64_t width, const float* from, int64_t pitch) {
+    Vec s{};
+    each_vector(rows, width, from, pitch, [&](int64_t i, Vec v, int64_t n) {
+      v = apply(affine, v);
+      if (act) v = relu(v);
+      store_some(to + at + i, v, n);
+      s += keep_some(v, n);
+    });
+    Wide wide{};
+    add_wide(wide, s);
+    total += sum_wide(wide);
+  }
+  void finish() { *slot = static_cast<float>(total); }
+};
+
+// Room for the emitters of one task, which have no default.
+template <typename Emit, int64_t kMost = (2 * kVec < 8 ? 8 : 2 * kVec)>
+class EmitArray {
+ public:
+  void put(int64_t i, const Emit& emit) { new (at(i)) Emit(emit); }
+  Emit* at(int64_t i) { return reinterpret_cast<Emit*>(room_) + i; }
+
+ private:
+  alignas(Emit) unsigned char room_[kMost * sizeof(Emit)];
+};

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+// Convolution with output channels in the lanes of a vector and one position per accumulator.
+//
+// tap_run holds positions in its lanes, and on a small map many of them fall between the rows. Here no position is
+// wasted, but a group needs about a vector of output channels, and the results have to be transposed.
+
+#if SKNET_VEC == 16 || defined(__aarch64__)  // 32 registers
+template <int V>
+inline constexpr int kLanePixels = V == 2 ? 14 : 28;
+inline constexpr int kMostColumns = 14;
+#else
+template <int V>
+inline constexpr int kLanePixels = V == 2 ? 6 : 12;
+inline constexpr int kMostColumns = 12;
+#endif
+
+struct LaneSource {
+  int64_t pitch;    // floats between rows
+  int64_t channel;  // floats between channels
+  int64_t taps;
+  const int64_t* offset;  // of each tap
+};
+
+// out[(r * out_row) + q * V vectors] (+)= sum over c, t of x[c * channel + offset[t] + r * pitch + q] * w[c][t], where w
+// and out hold V vectors of output channels.
+template <int V, int R, int Q>
+static void lane_block(const LaneSource& s, int64_t channels, const float* x, const float* w, float* out,
+                       int64_t out_row, bool accumulate) {
+  Vec acc[R][Q][V] = {};
+  const int64_t pitch = s.pitch;
+  for (int64_t c = 0; c < channels; ++c, x += s.channel) {
+    for (int64_t t = 0; t < s.taps; ++t, w += V * kVec) {
+      const float* p = x + s.offset[t];
+      Vec v[V];
+#pragma GCC unroll 2
+      for (int i = 0; i < V; ++i) v[i] = load(w + i * kVec);
+#pragma GCC unroll 2
+      for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 14
+        for (int q = 0; q < Q; ++q) {
+          const Vec b = broadcast(p[r * pitch + q]);
+#pragma GCC unroll 2
+          for (int i = 0; i < V; ++i) acc[r][q][i] += b * v[i];
+        }
+      }
+    }
+  }
+#pragma GCC unroll 2
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 14
+    for (int q = 0; q < Q; ++q) {
+#pragma GCC unroll 2
+      for (int i = 0; i < V; ++i) {
+        float* to = out + r * out_row + (q * V + i) * kVec;
+        store(to, accumulate ? load(to) + acc[r][q][i] : acc[r][q][i]);
+      }
+    }
+  }
+}
+
+using LaneBlock = void (*)(const LaneSource&, int64_t, const float*, const float*, float*, int64_t, bool);
+
+template <int V, int R, int Q>
+static constexpr LaneBlock lane_block_or_null() {
+  if constexpr (Q <= kMostColumns && R * Q <= kLanePixels<V>) {
+    return lane_block<V, R, Q>;
+  } else {
+    return nullptr;
+  }
+}
+
+template <int V, int R>
+inline constexpr LaneBlock kLaneBlocks[15] = {
+    nullptr,
+    lane_block_or_null<V, R, 1>(),
+    lane_block_or_null<V, R, 2>(),
+    lane_block_or_null<V, R, 3>(),
+    lane_block_or_null<V, R, 4>(),
+    lane_block_or_null<V, R, 5>(),
+    lane_block_or_null<V, R, 6>(),
+    lane_block_or_null<V, R, 7>(),
+    lane_block_or_null<V, R, 8>(),
+    lane_block_or_null<V, R, 9>(),
+    lane_block_or_null<V, R, 10>(),
+    lane_block_or_null<V, R, 11>(),
+    lane_block_or_null<V, R, 12>(),
+    lane_block_or_null<V, R, 13>(),
+    lane_block_or_null<V, R, 14>(),
+};
+
+// `rows` rows of `width` positions, one after the other in `out`.
+template <int V>
+static void lane_rows(const LaneSource& s, int64_t channels, const float* x, const float* w, int64_t rows,
+                      int64_t width, float* out) {
+  constexpr int64_t kMost = kLanePixels<V> < kMostColumns ? kLanePixels<V> : kMostColumns;
+  const int64_t pieces = ceil_div(width, kMost), widest = ceil_div(width, pieces);
+  const int64_t together = 2 * widest <= kLanePixels<V> ? 2 : 1;
+  // Chains as in tap_block, the weights of one in the first-level cache for all positions.
+  const int64_t chunk = s.taps > 0 ? max_of(1, kChain / s.taps) : channels;
+  for (int64_t first = 0; first < channels; first += chunk) {
+    const int64_t now = min_of(chunk, channels - first);
+    const float* wc = w + first * s.taps * V * kVec;
+    for (int64_t row = 0; row < rows; row += together) {
+      const bool two = together == 2 && row + 2 <= rows;
+      const float* from = x + first * s.channel + row * s.pitch;
+      float* to = out + row * width * V * kVec;
+      int64_t rest = width;
+      for (int64_t left = pieces; left > 0; --left) {
+        const int64_t q = ceil_div(rest, left);
+        const LaneBlock block = two ? kLaneBlocks<V, 2>[q] : kLaneBlocks<V, 1>[q];
+        block(s, now, from, wc, to, width * V * kVec, first > 0);
+        from += q, to += q * V * kVec, rest -= q;
+      }
+    }
+  }
+}
+
+// weight (size, channels, kernel^2), output channels at distance `length` -> packed (channels, taps, V vectors), the
+// lanes past `size` zero. index: of each tap in the kernel, unless all of them are there in order.
+template <int V>
+static void pack_lanes(const float* weight, int64_t length, int64_t kernel2, int64_t channels, int64_t taps,
+                       const int64_t* index, int64_t size, float* packed) {
+  constexpr int64_t kLanes = V * kVec;
+  int64_t done = 0;
+  if (taps == kernel2 && size == kLanes) {
+    for (; done + kVec <= channels * kernel2; done += kVec) {
+      for (int i = 0; i < V; ++i) {
+        transpose(weight + i * kVec * length + done, length, packed + done * kLanes + i * kVec, kLanes);
+      }
+    }
+  }
+  for (int64_t k = done; k < channels * taps; ++k) {
+    const float* from = weight + (taps == kernel2 ? k : k / taps * kernel2 + index[k % taps]);
+    float* to = packed + k * kLanes;
+    for (int64_t i = 0; i < size; ++i) to[i] = from[i * length];
+    for (int64_t i = size; i < kLanes; ++i) to[i] = 0.0f;
+  }
+}

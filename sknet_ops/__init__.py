@@ -13,9 +13,17 @@ __all__ = [
     "active_backend",
     "active_isa",
     "available_backends",
+    "describe",
     "functional",
     "fuse",
     "num_threads",
     "profile",
     "set_num_threads",
 ]
+
+
+def describe() -> list[tuple[str, str]]:
+    """What `python -m sknet_ops.info` prints, as (what, value)."""
+    from sknet_ops import info  # not above: `python -m` would find it imported already, and warn
+
+    return info.lines()

@@ -212,6 +212,11 @@ CONV = [
     ConvCase("32 channels a group", 1, 64, (7, 7), 64, groups=2),
     ConvCase("many channels on a small map", 3, 130, (2, 3), 70),
     ConvCase("rows of many vectors", 1, 3, (5, 70), 3, kernel=7, padding=3),
+    # Enough channels and positions for Winograd's way, and for several chunks of it.
+    ConvCase("many channels on odd rows", 2, 64, (13, 11), 64, residual=True),
+    ConvCase("many channels dilated", 1, 64, (14, 19), 64, padding=2, dilation=2),
+    ConvCase("many channels dilated by 3 without padding", 1, 64, (19, 22), 64, padding=0, dilation=3, relu=False),
+    ConvCase("more channels in than out with more padding", 1, 96, (17, 31), 64, padding=2),
 ]
 
 SK_CONV = [
@@ -233,6 +238,7 @@ SK_CONV = [
     SkConvCase("one value a map", 3, 33, (1, 1), 15),
     SkConvCase("without ReLU", 1, 8, (7, 3), 8, groups=2, relu=False),
     SkConvCase("rows over vector tails", 1, 8, (3, 35), 8, groups=2),
+    SkConvCase("dense split of many channels", 2, 64, (13, 10), 64, split_input=True),
 ]
 
 ATTENTION = [

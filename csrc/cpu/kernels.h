@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <new>
-#include <cstdlib>
 #if SKNET_VEC >= 8
 #include <immintrin.h>
 #endif

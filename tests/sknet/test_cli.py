@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands as a newcomer runs them, in processes of their own."""
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,17 @@ def test_train_and_validate(image_folder, tmp_path: Path) -> None:
     assert "Traceback" not in damaged.stderr
 
 
+def takes_ctrl_c(process: int) -> list[str]:
+    """Threads of a process that do not hold SIGINT back: the system gives it to one of these."""
+    found = []
+    for status in Path(f"/proc/{process}/task").glob("*/status"):
+        with contextlib.suppress(OSError):  # the thread has ended
+            lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+            if not int(lines["SigBlk"], 16) >> (signal.SIGINT - 1) & 1:
+                found.append(lines["Name"].strip())
+    return found
+
+
 def test_ctrl_c_saves(image_folder, tmp_path: Path) -> None:
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(TINY + "log_interval: 1\n")
@@ -80,13 +93,30 @@ def test_ctrl_c_saves(image_folder, tmp_path: Path) -> None:
     with start(*argv, cwd=PYTHON) as process:
         for line in process.stdout:
             if line.startswith("epoch 2/500"):
+                loose = takes_ctrl_c(process.pid)
                 process.send_signal(signal.SIGINT)
                 break
         rest = process.stdout.read()
         assert process.wait(timeout=60) == 130, rest
+    assert not loose
     saved = re.search(r"interrupted in epoch \d+ at step \d+; saved (\S+)", rest).group(1)
     assert "Traceback" not in rest
     create_model("sknet_tiny", num_classes=2, checkpoint_path=saved)
+
+
+def test_ctrl_c_while_starting(image_folder, tmp_path: Path) -> None:
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(TINY)
+    argv = ["-m", "sknet", "train", "-c", str(recipe), "--data_dir", str(image_folder({"train": 12, "val": 6}))]
+    with start(*argv, "--ckpt_save_dir", str(tmp_path / "run"), cwd=PYTHON) as process:
+        while process.poll() is None and takes_ctrl_c(process.pid):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+        assert process.wait(timeout=60) == 130, rest
+    assert rest.endswith("sknet: interrupted\n")
+    assert "Traceback" not in rest
+    assert not list((tmp_path / "run").glob("*.ckpt"))
 
 
 def test_info_needs_no_mindspore() -> None:
@@ -122,7 +152,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--data_dir", "/nowhere"], 1, "data_dir: no folder /nowhere"),
         (["train", "--batchsize", "3"], 1, "unknown option '--batchsize'; did you mean '--batch_size'?"),
         (["train", "--model", "skresnet19", "--data_dir", "DATA"], 1, "unknown model 'skresnet19': did you mean"),
-        (["train", "--distribute"], 1, "this version has not: training over several processes"),
+        (["train", "--distribute"], 1, "distribute: True given, but this process was not started by msrun"),
         (["validate", "--data_dir", "DATA"], 1, "ckpt_path: expected the checkpoint to validate"),
     ],
 )

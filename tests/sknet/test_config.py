@@ -121,9 +121,8 @@ def test_saved_config_loads_again(tmp_path: Path) -> None:
         ("crop_pct: 1.5", "crop_pct: expected at most 1, got 1.5"),
         ("interpolation: lanczos", "interpolation: expected one of nearest, bilinear, bicubic, area; got lanczos"),
         ("opt: adamm", "opt: expected one of momentum, nesterov, adamw, lamb; got adamm"),
-        ("distribute: True", "distribute: True given, but this version has not: training over several processes"),
         ("amp_level: O2", "amp_level: O2 given, but this version has not: mixed precision"),
-        ("pretrained: True", "pretrained: True given"),
+        ("pretrained: True\nckpt_path: a.ckpt", "pretrained: True given beside a ckpt_path"),
         ("device_target: Ascend", "device_target: Ascend given, but this version has not: any device but CPU"),
         (
             "opt: lamb\nuse_nesterov: True",

@@ -2,23 +2,35 @@
 """The training loop and its parts."""
 
 import csv
+import dataclasses
+import functools
 import json
 import os
+import shutil
+import subprocess
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn
+from PIL import Image
 from sknet import create_model
 from sknet.config import Config, ConfigError, load_config
 from sknet.data.folder import DataError
 from sknet.engine import TrainingError, train, validate
 from sknet.engine import checkpoint as checkpoints
 from sknet.engine import trainer as trainer_module
+from sknet.engine.curves import plot_curves
+from sknet.engine.environment import add_start, git_state
+from sknet.engine.log import TensorBoardLog
 from sknet.engine.optimizer import create_optimizer, parameter_groups
 from sknet.engine.schedule import learning_rates
+from sknet.engine.state import State
 from sknet.engine.step import BinaryCrossEntropy, CrossEntropy, TrainStep
+from sknet.models import catalog
 
 
 @pytest.fixture
@@ -47,6 +59,19 @@ def settings(image_folder, tmp_path: Path):
 def rows_of(run: Path) -> list[dict]:
     with (run / "log.csv").open() as file:
         return list(csv.DictReader(file))
+
+
+def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard shows, as tag -> (step, value)."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    events = accumulator.EventAccumulator(str(run / "tensorboard")).Reload()
+    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def assert_same_as_rows(shown: dict, rows: list[dict]) -> None:
+    for tag, column in (("train/loss", "train_loss"), ("train/lr", "lr"), ("val/top1", "val_top1")):
+        assert [step for step, _ in shown[tag]] == [int(row["step"]) for row in rows]
+        np.testing.assert_allclose([value for _, value in shown[tag]], [float(row[column]) for row in rows], rtol=1e-6)
 
 
 # ---- parts ----
@@ -261,18 +286,76 @@ def test_copy_replaces(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.ckpt", "a.json", "last.ckpt", "last.json"]
 
 
+# ---- the run folder ----
+
+
+def test_continued_tensorboard_log(tmp_path: Path) -> None:
+    """Steps that a kill took back are shown once, as they were the second time."""
+    for first, done in ((1, 0), (4, 3)):
+        log = TensorBoardLog(tmp_path / "tensorboard", done)
+        for step in range(first, first + 5):
+            log.step(step, 10.0 * first + step, 0.1)
+        log.close()
+    shown = scalars(tmp_path)["step/loss"]
+    assert shown == [(1, 11), (2, 12), (3, 13), (4, 44), (5, 45), (6, 46), (7, 47), (8, 48)]
+
+
+def test_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "environment.json"
+    for step in (0, 5, 9):
+        add_start(path, step)
+    assert [start["step"] for start in json.loads(path.read_text())] == [0, 5, 9]
+    add_start(path, 0)
+    assert len(json.loads(path.read_text())) == 1
+    assert git_state(tmp_path)["commit"] is None
+
+    def git(*argv: str) -> None:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+        subprocess.run(["git", *who, "-C", str(tmp_path), *argv], check=True, capture_output=True)
+
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "a")
+    assert git_state(tmp_path)["dirty"] is False
+    path.write_text("other")
+    state = git_state(tmp_path)
+    assert state["dirty"] is True
+    assert len(state["commit"]) == 40
+    (tmp_path / "below").mkdir()
+    assert git_state(tmp_path / "below") == {"commit": None, "reason": "not run from a clone"}
+    monkeypatch.setenv("PATH", "")
+    assert git_state(tmp_path) == {"commit": None, "reason": "git is not installed"}
+
+
+@pytest.mark.parametrize("count", [0, 1, 40])
+def test_curves(tmp_path: Path, count: int) -> None:
+    rows = [
+        {"epoch": str(i + 1), "lr": "0", "train_loss": "1", "val_loss": "", "val_top1": "", "val_top5": ""}
+        for i in range(count)
+    ]
+    plot_curves(rows, tmp_path / "curves.png", "title")
+    with Image.open(tmp_path / "curves.png") as image:
+        assert image.size == (1200, 360)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 # ---- runs ----
 
 
 def test_run(settings, capsys: pytest.CaptureFixture[str]) -> None:
-    config = settings(epoch_size=4, decay_epochs=4, keep_checkpoint_max=2, label_smoothing=0.1, loss_scale=128)
+    config = settings(
+        epoch_size=4, decay_epochs=4, keep_checkpoint_max=2, label_smoothing=0.1, loss_scale=128, ema=True
+    )
     best = train(config)
     run = Path(config.ckpt_save_dir)
     assert sorted(p.name for p in run.iterdir()) == [
         "config.yaml",
+        "curves.png",
+        "environment.json",
         "log.csv",
         *(f"sknet_tiny-{what}" for what in ("3_9.ckpt", "3_9.json", "4_12.ckpt", "4_12.json")),
         *(f"sknet_tiny-{what}" for what in ("best.ckpt", "best.json", "last.ckpt", "last.json", "state.safetensors")),
+        "tensorboard",
     ]
     assert load_config(run / "config.yaml") == config
 
@@ -282,6 +365,22 @@ def test_run(settings, capsys: pytest.CaptureFixture[str]) -> None:
     info = json.loads((run / "sknet_tiny-last.json").read_text())
     assert (info["epoch"], info["step"], info["classes"], info["model"]) == (4, 12, ["a", "b"], "sknet_tiny")
     assert info["config"]["lr"] == 0.05
+
+    starts = json.loads((run / "environment.json").read_text())
+    assert [start["step"] for start in starts] == [0]
+    assert starts[0]["mindspore"] == ms.__version__
+    assert {"processor", "backend in use", "instruction set", "threads", "git", "command"} < starts[0].keys()
+    with Image.open(run / "curves.png") as image:
+        assert len(image.convert("RGB").getcolors(1 << 20)) > 10
+    assert_same_as_rows(scalars(run), rows)
+
+    # Saved is the average, the last weights and statistics are in the state.
+    state = State.read(run / "sknet_tiny-state.safetensors").arrays
+    saved = {name: value.asnumpy() for name, value in ms.load_checkpoint(str(run / "sknet_tiny-last.ckpt")).items()}
+    for name, value in saved.items():
+        np.testing.assert_array_equal(value, state[f"ema.{name}"], err_msg=name)
+    for name in ("classifier.weight", "bn1.moving_mean"):
+        assert not np.array_equal(saved[name], state[name])
 
     # The best by validation accuracy, the earliest of equals; validate finds what training printed.
     accuracies = [float(row["val_top1"]) for row in rows]
@@ -335,6 +434,37 @@ def test_start_from_a_checkpoint(settings, tmp_path: Path) -> None:
     np.testing.assert_array_equal(a["classifier.weight"].asnumpy(), b["classifier.weight"].asnumpy())
 
 
+def test_fine_tuning(settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """Published weights, fetched from their address; a classifier of other classes; the features frozen."""
+    published = create_model("sknet_tiny", num_classes=7)
+    (tmp_path / "site").mkdir()
+    ms.save_checkpoint(published, str(tmp_path / "site" / "published.ckpt"))
+    monkeypatch.setenv("SKNET_CACHE", str(tmp_path / "cache"))
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "site"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/published.ckpt"
+        spec = dataclasses.replace(catalog.get_spec("sknet_tiny"), weights_url=url)
+        monkeypatch.setitem(catalog._SPECS, "sknet_tiny", spec)
+        train(settings(pretrained=True, freeze_features=True, epoch_size=1, weight_decay=0.1, ema=True))
+        server.shutdown()
+    out = capsys.readouterr().out
+    assert "SHA-256" in out
+    assert f"the classifier of {url} is for other classes: a new one, for 2, is trained" in out
+
+    state = State.read(tmp_path / "run" / "sknet_tiny-state.safetensors").arrays
+    for parameter in published.get_parameters():
+        if not parameter.name.startswith("classifier"):
+            for name in (parameter.name, f"ema.{parameter.name}"):
+                np.testing.assert_array_equal(state[name], parameter.asnumpy(), err_msg=name)
+    assert [name for name in state if name.startswith("moments.")] == [
+        "moments.classifier.bias",
+        "moments.classifier.weight",
+    ]
+    assert state["classifier.weight"].shape[0] == 2
+    assert np.abs(state["classifier.bias"]).min() > 0
+
+
 def test_without_validation(settings, capsys: pytest.CaptureFixture[str]) -> None:
     config = settings(val_while_train=False, epoch_size=1, keep_checkpoint_max=0, drop_remainder=False, batch_size=7)
     path = train(config)
@@ -383,6 +513,14 @@ def test_refused_before_the_first_step(settings, tmp_path: Path) -> None:
         train(settings(val_split="test"))
     with pytest.raises(ValueError, match="unknown model 'sknet_tinny': did you mean sknet_tiny"):
         train(settings(model="sknet_tinny"))
+    with pytest.raises(ConfigError, match="pretrained: no weights are published for sknet_tiny, only for skresnet18, "):
+        train(settings(pretrained=True))
+    shutil.copytree(settings().data_dir, tmp_path / "holed")
+    (tmp_path / "holed" / "val" / "c").mkdir()
+    with pytest.raises(DataError, match="data_dir: no image in .*/val/c"):
+        train(settings(data_dir=str(tmp_path / "holed")))
+    with pytest.raises(ConfigError, match="amp_level: O2 given, but this version has not: mixed precision, which the"):
+        train(settings(amp_level="O2"))
     with pytest.raises(ConfigError, match="ckpt_path: expected the checkpoint to validate"):
         validate(settings())
     with pytest.raises(ConfigError, match="ckpt_path: no file none.ckpt"):
@@ -393,8 +531,6 @@ def test_refused_before_the_first_step(settings, tmp_path: Path) -> None:
 def test_validate_knows_the_classes_of_the_checkpoint(settings, tmp_path: Path) -> None:
     """A validation folder without the first class, and no training split beside it."""
     path = train(settings(epoch_size=1))
-    import shutil
-
     root = tmp_path / "alone"
     shutil.copytree(Path(settings().data_dir) / "val" / "b", root / "val" / "b")
     both = validate(settings(ckpt_path=str(path)), progress=False)

@@ -88,13 +88,13 @@ def test_commands_agree(root: Path, checkpoint: Path, tmp_path: Path, capsys: py
 
 
 def test_a_part_of_imagenet_keeps_its_numbers(root: Path, image_folder) -> None:
-    classes = class_names(Config(data_dir=str(root), ckpt_path="net.ckpt"))
+    classes = class_names(Config(data_dir=str(root)), Path("net.ckpt"))
     assert classes == tuple(imagenet_classes())
     labels = set(ImageFolder.open(root, "val", classes).samples()[1].tolist())
     assert len(labels) == 200 and max(labels) > 900
     # A network with an output a folder has the numbers of the folders.
-    assert class_names(Config(data_dir=str(root), ckpt_path="net.ckpt", num_classes=200)) is None
-    assert class_names(Config(data_dir=str(image_folder({"val": 1})), ckpt_path="net.ckpt")) is None
+    assert class_names(Config(data_dir=str(root), num_classes=200), Path("net.ckpt")) is None
+    assert class_names(Config(data_dir=str(image_folder({"val": 1}))), Path("net.ckpt")) is None
 
 
 def test_photos_augmented(root: Path) -> None:

@@ -43,6 +43,9 @@ def settings(image_folder, tmp_path: Path, graph_mode: None):
             "decay_epochs": 2,
             "lr": 0.05,
             "re_prob": 0.3,
+            "ema": True,
+            "ema_decay": 0.9,
+            "gradient_accumulation_steps": 2,
             "num_parallel_workers": 2,
             "save_interval_steps": 1,
         }
@@ -226,7 +229,9 @@ def kill_and_resume(settings, kills: int, seed: int) -> None:
         assert process.returncode in (0, -signal.SIGKILL), errors.decode()
         struck += process.returncode == -signal.SIGKILL
         after = State.read(path)
-        assert before is None or after.progress.step > before.progress.step
+        # An epoch's last step has two states: one before validation, one after.
+        reached = (after.progress.step, after.progress.finished)
+        assert before is None or reached > (before.progress.step, before.progress.finished)
         before = after
     if not before.progress.finished or before.progress.epoch < broken.epoch_size:
         train(broken)

@@ -54,6 +54,25 @@ def test_dict(net) -> None:
     assert_loaded(net, arrays)
 
 
+@pytest.mark.parametrize("named", [lambda name: name, timm_name], ids=["MindCV", "timm"])
+def test_classifier_of_other_classes(net, named) -> None:
+    fresh = net.classifier.weight.asnumpy().copy()
+    other = {named(name): array for name, array in arrays_of(create_model("sknet_tiny", num_classes=9)).items()}
+    with pytest.raises(ValueError, match=r"misshapen \(2\)"):
+        load_weights(net, other)
+    assert load_weights(net, other, replace_classifier=True) is True
+    np.testing.assert_array_equal(net.classifier.weight.asnumpy(), fresh)
+    np.testing.assert_array_equal(net.conv1.weight.asnumpy(), other["conv1.weight"])
+
+    arrays = arrays_of(net)
+    assert load_weights(net, arrays, replace_classifier=True) is False
+    assert_loaded(net, arrays)
+    # Other features, too: that is no classifier to leave out.
+    arrays["classifier.weight"] = arrays["classifier.weight"][:2, :5]
+    with pytest.raises(ValueError, match=r"misshapen \(1\)"):
+        load_weights(net, arrays, replace_classifier=True)
+
+
 def test_dict_of_float64_and_tensors(net) -> None:
     arrays = arrays_of(net)
     load_weights(net, {k: v.astype(np.float64) for k, v in arrays.items()})

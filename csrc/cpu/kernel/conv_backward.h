@@ -6,7 +6,7 @@
 // One phase of a plane of dx, stored or added.
 struct EmitGradient {
   float* dx;
-  int64_t stride, phase_row, phase_col, dx_width;
+  int64_t stride, phase_row, phase_col, phase_width, dx_width;
   bool add;
   void rows(int64_t at, int64_t rows, int64_t width, const float* from, int64_t pitch) {
     if (stride == 1) {
@@ -16,12 +16,19 @@ struct EmitGradient {
       });
       return;
     }
-    const int64_t row = at / width;
+    if (phase_width == 0) return;
+    int64_t row = at / phase_width, column = at % phase_width;
     for (int64_t a = 0; a < rows; ++a, from += pitch) {
-      float* to = dx + ((row + a) * stride + phase_row) * dx_width + phase_col;
-      for (int64_t b = 0; b < width; ++b) to[b * stride] = add ? to[b * stride] + from[b] : from[b];
+      for (int64_t b = 0; b < width;) {
+        const int64_t now = min_of(width - b, phase_width - column);
+        float* to = dx + (row * stride + phase_row) * dx_width + column * stride + phase_col;
+        for (int64_t i = 0; i < now; ++i) to[i * stride] = add ? to[i * stride] + from[b + i] : from[b + i];
+        b += now, column += now;
+        if (column == phase_width) column = 0, ++row;
+      }
     }
   }
+  void finish() {}
 };
 
 static inline void weight_run_block(int64_t size, int pairs, const float* dz, int64_t dz_channel, int64_t dz_image,
@@ -59,6 +66,48 @@ static inline ChannelBlock weight_block_at(int64_t channels, int64_t first) {
   return {first, rest >= 4 ? 4 : rest >= 2 ? 2 : 1};
 }
 
+// The convolution of stride 1 that makes dx of dz: kernel flipped, channels exchanged.
+static inline ConvShape transposed(const ConvShape& s) {
+  ConvShape t = s;
+  t.c_in = s.c_out, t.c_out = s.c_in, t.h = s.h_out, t.w = s.w_out, t.h_out = s.h, t.w_out = s.w;
+  t.padding = s.dilation * (s.kernel - 1) - s.padding;
+  return t;
+}
+
+// dx of images [n0, n0 + images) from planes of dz (images, branches, c_out), each of `plane` floats in rows of
+// `pitch`. False if something was not finite.
+static bool input_gradient_fast(const ConvSet& set, int64_t n0, int64_t images, const float* dz, int64_t plane,
+                                int64_t pitch, const float* const* weight, float* dx) {
+#if SKNET_VEC > 1
+  const ConvShape& shape = set.branch[0];
+  const int64_t hw_in = shape.h * shape.w;
+  for (int m = 0; m < set.branches; ++m) {
+    ConvShape t = transposed(set.branch[m]);
+    t.n = images;
+    Winograd w = plan_winograd(t);
+    w.source_pitch = pitch;
+    const bool finite = winograd(
+        w, [&](int64_t n, int64_t co) { return dz + ((n * set.branches + m) * shape.c_out + co) * plane; },
+        [&](int64_t first, int64_t co, int64_t count, float* to) {
+          const float* from = weight[m] + (co * shape.c_in + first) * 9;
+          for (int64_t c = 0; c < count; ++c, from += shape.c_in * 9) {
+            for (int64_t k = 0; k < 9; ++k, to += Winograd::kLanes) {
+              for (int64_t i = 0; i < Winograd::kLanes; ++i) to[i] = from[i * 9 + 8 - k];
+            }
+          }
+        },
+        [&](int64_t n, int64_t c) {
+          float* to = dx + ((n0 + n) * set.channels() + set.first_in(m, 0) + c) * hw_in;
+          return EmitGradient{to, 1, 0, 0, shape.w, shape.w, m > 0 && !set.split};
+        });
+    if (!finite) return false;
+  }
+#else
+  (void)set, (void)n0, (void)images, (void)dz, (void)plane, (void)pitch, (void)weight, (void)dx;
+#endif
+  return true;
+}
+
 // x (n, c_in, h, w), dx like x, dweight[m] like weight[m].
 template <typename Produce>
 static void conv_backward(const ConvSet& set, const float* x, const float* const* weight, float* dx,
@@ -87,51 +136,70 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
   const bool x_direct = in.direct && hw_in % kVec == 0;
 
   // Weights for dx: per branch, group and block of input channels, all phases one after another.
-  const int64_t blocks = block_count(group_in);
+  const TapSet& first_phase = back[0].phase[0];
+  const OutBlocks targets_of{group_in,
+                             prefer_lanes(back[0].layout, false, group_in, first_phase.h_out, first_phase.w_out)};
+  const int64_t blocks = targets_of.count();
   int64_t packed_at[kMaxBranches], packed_floats = 0, phase_taps[kMaxBranches];
   for (int m = 0; m < set.branches; ++m) {
     phase_taps[m] = 0;
     for (int64_t f = 0; f < phases; ++f) phase_taps[m] += back[m].phase[f].count;
     packed_at[m] = packed_floats;
-    packed_floats += shape.c_in * group_out * phase_taps[m];
+    packed_floats += groups * targets_of.padded() * group_out * phase_taps[m];
   }
-  float* packed = shared_scratch(Shared::kWeights, packed_floats + 1);
-  parallel(set.branches * groups * blocks, [&](int64_t task, int) {
-    const int m = static_cast<int>(task / (groups * blocks));
-    const int64_t group = task % (groups * blocks) / blocks, k2 = set.branch[m].kernel * set.branch[m].kernel;
-    const ChannelBlock b = block_at(group_in, task % blocks);
-    float* to = packed + packed_at[m] + (group * group_in + b.first) * group_out * phase_taps[m];
-    const float* from = weight[m] + (group * group_out * group_in + b.first) * k2;
-    for (int64_t f = 0; f < phases; ++f) {
-      const TapSet& taps = back[m].phase[f];
-      for (int64_t co = 0; co < group_out; ++co) {
-        for (int64_t t = 0; t < taps.count; ++t, to += b.size) {
-          for (int64_t i = 0; i < b.size; ++i) to[i] = from[(co * group_in + i) * k2 + taps.index[t]];
+  float* packed = nullptr;
+  auto packed_block = [&](int m, int64_t group, ChannelBlock b) {
+    return packed + packed_at[m] + (group * targets_of.padded() + b.first) * group_out * phase_taps[m];
+  };
+  auto pack = [&] {
+    packed = shared_scratch(Shared::kWeights, packed_floats + 1);
+    parallel(set.branches * groups * blocks, [&](int64_t task, int) {
+      const int m = static_cast<int>(task / (groups * blocks));
+      const int64_t group = task % (groups * blocks) / blocks, k2 = set.branch[m].kernel * set.branch[m].kernel;
+      const ChannelBlock b = targets_of.at(task % blocks);
+      const int64_t width = targets_of.width(b);
+      float* to = packed_block(m, group, b);
+      const float* from = weight[m] + (group * group_out * group_in + b.first) * k2;
+      for (int64_t f = 0; f < phases; ++f) {
+        const TapSet& taps = back[m].phase[f];
+        for (int64_t co = 0; co < group_out; ++co) {
+          for (int64_t t = 0; t < taps.count; ++t, to += width) {
+            for (int64_t i = 0; i < b.size; ++i) to[i] = from[(co * group_in + i) * k2 + taps.index[t]];
+            for (int64_t i = b.size; i < width; ++i) to[i] = 0.0f;
+          }
         }
       }
-    }
-  });
-  reserve_local(Local::kTile, tile_floats(most_pitch));
-  reserve_local(Local::kRow, hw_out + kVec);
+    });
+    reserve_local(Local::kTile, max_of(tile_floats(most_pitch), kLaneTileFloats));
+    reserve_local(Local::kRow, hw_out + kVec);
+  };
 
   auto input_gradient = [&](int m, int64_t n, int64_t group, ChannelBlock b, const float* dz, int worker) {
-    const float* w = packed + packed_at[m] + (group * group_in + b.first) * group_out * phase_taps[m];
+    const float* w = packed_block(m, group, b);
     const PlaneLayout& layout = back[m].layout;
+    float* tile = local_scratch(Local::kTile, worker);
     float* to = dx + (n * channels + set.first_in(m, group) + b.first) * hw_in;
     const bool add = m > 0 && !set.split;
     for (int64_t f = 0; f < phases; ++f) {
       const TapSet& taps = back[m].phase[f];
       EmitArray<EmitGradient> emit;
       for (int64_t i = 0; i < b.size; ++i) {
-        emit.put(i, {to + i * hw_in, shape.stride, f / shape.stride, f % shape.stride, shape.w, add});
+        emit.put(i, {to + i * hw_in, shape.stride, f / shape.stride, f % shape.stride, taps.w_out, shape.w, add});
       }
-      tap_rows(taps, layout.pitch, dz, layout.channel, group_out, w, b.size, local_scratch(Local::kTile, worker),
-               emit.at(0));
-      w += group_out * taps.count * b.size;
+      const LaneSource source{layout.pitch, layout.channel, taps.count, taps.offset};
+      if (!targets_of.lanes) {
+        tap_rows(taps, layout.pitch, dz, layout.channel, group_out, w, b.size, tile, emit.at(0));
+      } else if (b.size > kVec) {
+        lane_planes<2>(source, group_out, dz, w, taps.h_out, taps.w_out, b.size, tile, emit.at(0));
+      } else {
+        lane_planes<1>(source, group_out, dz, w, taps.h_out, taps.w_out, b.size, tile, emit.at(0));
+      }
+      w += group_out * taps.count * targets_of.width(b);
     }
   };
 
   if (set.by_group(in.channel)) {
+    pack();
     // As many images at a time as fit a second-level cache: the weight gradient ends in sums across vectors, which
     // small maps must not pay for every image.
     const int64_t x_image = group_in * in.channel, dz_image = group_out * out_channel, flat_image = group_out * flat;
@@ -170,7 +238,7 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
           }
           for (int64_t i = 0; i < now; ++i) {
             for (int64_t j = 0; j < blocks; ++j) {
-              input_gradient(m, n0 + i, group, block_at(group_in, j), dz + i * dz_image, worker);
+              input_gradient(m, n0 + i, group, targets_of.at(j), dz + i * dz_image, worker);
             }
           }
         }
@@ -180,24 +248,22 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
   }
 
   int64_t dz_image = 0, dz_at[kMaxBranches];
+  bool fast = true;  // dx in Winograd's way
   for (int m = 0; m < set.branches; ++m) {
     dz_at[m] = dz_image;
     dz_image += shape.c_out * back[m].layout.channel;
+    fast = fast && suits_winograd(transposed(set.branch[m]));
   }
   const int64_t flat_image = set.branches * shape.c_out * flat, x_image = channels * (x_direct ? hw_in : in.channel);
   const int64_t chunk = max_of(1, min_of(shape.n, kChunkFloats / max_of(dz_image, max_of(flat_image, x_image))));
-  float* dz = shared_scratch(Shared::kPlanes, chunk * dz_image);
   float* spread = shared_scratch(Shared::kPlanesB, chunk * flat_image);
   float* padded = x_direct ? nullptr : shared_scratch(Shared::kPlanesC, chunk * x_image);
   for (int64_t n0 = 0; n0 < shape.n; n0 += chunk) {
     const int64_t now = min_of(chunk, shape.n - n0), planes_out = set.branches * shape.c_out;
+    reserve_local(Local::kRow, hw_out + kVec);
     parallel(now * planes_out, [&](int64_t task, int worker) {
-      const int64_t i = task / planes_out, co = task % shape.c_out;
-      const int m = static_cast<int>(task % planes_out / shape.c_out);
       float* row = local_scratch(Local::kRow, worker);
-      produce(m, n0 + i, co, row);
-      const PlaneLayout& layout = back[m].layout;
-      pad_plane(layout, row, dz + i * dz_image + dz_at[m] + co * layout.channel);
+      produce(static_cast<int>(task % planes_out / shape.c_out), n0 + task / planes_out, task % shape.c_out, row);
       spread_rows(row, shape.h_out, shape.w_out, in.pitch, flat, spread + task * flat);
     });
     if (!x_direct) {
@@ -205,20 +271,32 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
         pad_plane(in, x + (n0 * channels + task) * hw_in, padded + task * in.channel);
       });
     }
-    const int64_t targets = groups * blocks * (set.split ? set.branches : 1);  // blocks of dx channels
-    const bool image_first = hw_in >= 128;
-    parallel(now * targets, [&](int64_t task, int worker) {
-      const int64_t i = image_first ? task / targets : task % now;
-      const int64_t target = image_first ? task % targets : task / now;
-      const int64_t group = target % (groups * blocks) / blocks;
-      const ChannelBlock b = block_at(group_in, target % blocks);
-      const int first = set.split ? static_cast<int>(target / (groups * blocks)) : 0;
-      const int last = set.split ? first + 1 : set.branches;
-      for (int m = first; m < last; ++m) {
-        const float* from = dz + i * dz_image + dz_at[m] + group * group_out * back[m].layout.channel;
-        input_gradient(m, n0 + i, group, b, from, worker);
-      }
-    });
+    if (fast) fast = input_gradient_fast(set, n0, now, spread, flat, in.pitch, weight, dx);
+    if (!fast) {
+      pack();
+      float* dz = shared_scratch(Shared::kPlanes, chunk * dz_image);
+      parallel(now * planes_out, [&](int64_t task, int worker) {
+        const int64_t i = task / planes_out, co = task % shape.c_out;
+        const int m = static_cast<int>(task % planes_out / shape.c_out);
+        float* row = local_scratch(Local::kRow, worker);
+        unspread_rows(spread + task * flat, shape.h_out, shape.w_out, in.pitch, row);
+        pad_plane(back[m].layout, row, dz + i * dz_image + dz_at[m] + co * back[m].layout.channel);
+      });
+      const int64_t targets = groups * blocks * (set.split ? set.branches : 1);  // blocks of dx channels
+      const bool image_first = hw_in >= 128;
+      parallel(now * targets, [&](int64_t task, int worker) {
+        const int64_t i = image_first ? task / targets : task % now;
+        const int64_t target = image_first ? task % targets : task / now;
+        const int64_t group = target % (groups * blocks) / blocks;
+        const ChannelBlock b = targets_of.at(target % blocks);
+        const int first = set.split ? static_cast<int>(target / (groups * blocks)) : 0;
+        const int last = set.split ? first + 1 : set.branches;
+        for (int m = first; m < last; ++m) {
+          const float* from = dz + i * dz_image + dz_at[m] + group * group_out * back[m].layout.channel;
+          input_gradient(m, n0 + i, group, b, from, worker);
+        }
+      });
+    }
     const float* planes = x_direct ? x + n0 * x_image : padded;
     const int64_t channel = x_direct ? hw_in : in.channel;
     const int64_t wide = ceil_div(group_out, 4), range = 8 * kPairs;

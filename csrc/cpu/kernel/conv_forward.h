@@ -105,6 +105,7 @@ template <int V, typename Emit>
 static void lane_planes(const LaneSource& source, int64_t channels, const float* planes, const float* w, int64_t rows,
                         int64_t width, int64_t size, float* tile, Emit* emit) {
   constexpr int64_t kLanes = V * kVec;
+  if (width == 0) return;
   const int64_t row_step = max_of(1, kLaneTile / width), col_step = min_of(width, kLaneTile);
   float* turned = tile + kLaneTile * kLanes;
   for (int64_t row = 0; row < rows; row += row_step) {
@@ -164,7 +165,8 @@ struct OutBlocks {
     if (!lanes) return block_at(channels, i);
     return {i * 2 * kVec, min_of(2 * kVec, channels - i * 2 * kVec)};
   }
-  // Channels that the packed weights have room for.
+  // Channels that the packed weights of a block, and of a group, have room for.
+  int64_t width(ChannelBlock b) const { return lanes ? ceil_div(b.size, kVec) * kVec : b.size; }
   int64_t padded() const { return lanes ? ceil_div(channels, kVec) * kVec : channels; }
 };
 
@@ -175,8 +177,7 @@ static inline bool prefer_lanes(const PlaneLayout& layout, bool direct, int64_t 
   const double lanes = static_cast<double>(ceil_div(group_out, kVec) * kVec) / static_cast<double>(group_out);
   const int64_t positions = direct ? h_out * w_out : (h_out - 1) * layout.pitch + w_out;
   const double run = static_cast<double>(ceil_div(positions, kVec) * kVec) / static_cast<double>(h_out * w_out);
-  static const double cost = getenv("LANE_COST") ? atof(getenv("LANE_COST")) : 1.0;
-  return lanes * cost <= run;
+  return lanes <= run;
 }
 
 // emitter(m, n, c) makes the object that takes an output plane (emit.h).
@@ -188,21 +189,21 @@ static void conv_forward(const ConvSet& set, const float* x, const float* const*
   const int64_t group_in = set.group_in(), group_out = set.group_out(), groups = shape.groups;
   const int64_t channels = set.channels();
   if (shape.n == 0) return;
-#if SKNET_VEC > 1
   bool fast = true;
   for (int m = 0; m < set.branches; ++m) fast = fast && suits_winograd(set.branch[m]);
+#if SKNET_VEC > 1
   for (int m = 0; m < set.branches && fast; ++m) {
     fast = winograd(
         plan_winograd(set.branch[m]),
         [&](int64_t n, int64_t c) { return x + (n * channels + set.first_in(m, 0) + c) * hw_in; },
         [&](int64_t first, int64_t c, int64_t count, float* to) {
-          pack_lanes<2>(weight[m] + (first * group_in + c) * 9, group_in * 9, 9, count, 9, nullptr, Winograd::kLanes, to);
+          pack_lanes<2>(weight[m] + (first * group_in + c) * 9, group_in * 9, 9, count, 9, nullptr, Winograd::kLanes,
+                        to);
         },
         [&](int64_t n, int64_t c) { return emitter(m, n, c); });
   }
-  if (fast) return;
 #endif
-
+  if (fast) return;
 
   ForwardPlan plan;
   plan_forward(set.branch, set.branches, &plan);

@@ -123,9 +123,7 @@ struct EmitPooled {
       store_some(to + at + i, v, n);
       s += keep_some(v, n);
     });
-    Wide wide{};
-    add_wide(wide, s);
-    total += sum_wide(wide);
+    total += static_cast<double>(sum(s));
   }
   void finish() { *slot = static_cast<float>(total); }
 };

@@ -21,8 +21,8 @@ struct LaneSource {
   const int64_t* offset;  // of each tap
 };
 
-// out[(r * out_row) + q * V vectors] (+)= sum over c, t of x[c * channel + offset[t] + r * pitch + q] * w[c][t], where w
-// and out hold V vectors of output channels.
+// out[(r * out_row) + q * V vectors] (+)= sum over c, t of x[c * channel + offset[t] + r * pitch + q] * w[c][t], where
+// w and out hold V vectors of output channels.
 template <int V, int R, int Q>
 static void lane_block(const LaneSource& s, int64_t channels, const float* x, const float* w, float* out,
                        int64_t out_row, bool accumulate) {

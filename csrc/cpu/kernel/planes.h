@@ -12,6 +12,35 @@ static inline void copy_row(const float* from, int64_t n, float* to) {
   if (i < n) store_part(to + i, load_part(from + i, n - i), n - i);
 }
 
+// Every other float, `count` of them; reads nothing past the last.
+static inline void copy_every_other(const float* from, int64_t count, float* to) {
+  int64_t j = 0;
+#if SKNET_VEC > 1
+  typedef int Index __attribute__((vector_size(SKNET_VEC * 4)));
+  Index even{};
+  for (int i = 0; i < kVec; ++i) even[i] = 2 * i;
+  for (; j + kVec < count; j += kVec) {  // the last vector would read one too many
+    store(to + j, __builtin_shuffle(load(from + 2 * j), load(from + 2 * j + kVec), even));
+  }
+#endif
+  // The rest, fewer than a vector and one: by its two parts.
+#if SKNET_VEC > 1
+  const int64_t left = 2 * (count - j) - 1;  // floats
+  if (left > 0) {
+    const Vec low = left >= kVec ? load(from + 2 * j) : load_part(from + 2 * j, left);
+    const Vec high = left > kVec ? load_part(from + 2 * j + kVec, left - kVec) : Vec{};
+    const Vec v = __builtin_shuffle(low, high, even);
+    if (count - j == kVec) {
+      store(to + j, v);
+    } else {
+      store_part(to + j, v, count - j);
+    }
+  }
+#else
+  for (; j < count; ++j) to[j] = from[2 * j];
+#endif
+}
+
 // One source plane (h, w) into its padded phases.
 static void pad_plane(const PlaneLayout& l, const float* source, float* padded) {
   const int64_t s = l.stride;
@@ -37,28 +66,10 @@ static void pad_plane(const PlaneLayout& l, const float* source, float* padded) 
       const float* from = source + i * l.w + first;
       const int64_t count = first < l.used_w ? ceil_div(l.used_w - first, s) : 0;
       if (s == 2) {
-        for (int64_t j = 0; j < count; ++j) to[j] = from[2 * j];
+        copy_every_other(from, count, to);
       } else {
         for (int64_t j = 0; j < count; ++j) to[j] = from[s * j];
       }
-    }
-  }
-}
-
-// Rows of `width` at distance `pitch` into contiguous rows. `from` has a vector of slack; `to` has none.
-static inline void unpad_rows(const float* from, int64_t pitch, int64_t rows, int64_t width, float* to) {
-  if (pitch == width) {
-    copy_row(from, rows * width, to);
-    return;
-  }
-  const int64_t vectors = ceil_div(width, kVec) * kVec;
-  const int64_t end = rows * width;
-  for (int64_t i = 0; i < rows; ++i, from += pitch) {
-    float* row = to + i * width;
-    if (i * width + vectors <= end) {  // what is written too far is overwritten by the next row
-      for (int64_t j = 0; j < width; j += kVec) store(row + j, load(from + j));
-    } else {
-      copy_row(from, width, row);
     }
   }
 }
@@ -72,4 +83,9 @@ static inline void spread_rows(const float* from, int64_t rows, int64_t width, i
     const int64_t end = i + 1 < rows ? pitch : total - i * pitch;
     fill_zero(row + width, end - width);
   }
+}
+
+// And back.
+static inline void unspread_rows(const float* from, int64_t rows, int64_t width, int64_t pitch, float* to) {
+  for (int64_t i = 0; i < rows; ++i) copy_row(from + i * pitch, width, to + i * width);
 }

@@ -94,7 +94,7 @@ static inline void store_part(float* p, Vec v, int64_t n) {
 static inline void transpose(const float* from, int64_t from_step, float* to, int64_t to_step) {
 #if SKNET_VEC >= 8
 #if SKNET_VEC == 16
-#define SKNET_QUARTERS(a, b, i, j, k, l)                                                                             \
+#define SKNET_QUARTERS(a, b, i, j, k, l)                                                                            \
   __builtin_shufflevector(a, b, i, j, k, l, i + 4, j + 4, k + 4, l + 4, i + 8, j + 8, k + 8, l + 8, i + 12, j + 12, \
                           k + 12, l + 12)
 #else
@@ -119,7 +119,7 @@ static inline void transpose(const float* from, int64_t from_step, float* to, in
 #pragma GCC unroll 4
   for (int j = 0; j < 4; ++j) {
 #if SKNET_VEC == 16
-#define SKNET_HALVES(a, b, i, j) \
+#define SKNET_HALVES(a, b, i, j)                                                                                     \
   __builtin_shufflevector(a, b, i, i + 1, i + 2, i + 3, i + 8, i + 9, i + 10, i + 11, j, j + 1, j + 2, j + 3, j + 8, \
                           j + 9, j + 10, j + 11)
     const Vec even0 = SKNET_HALVES(s[j], s[4 + j], 0, 16), even1 = SKNET_HALVES(s[8 + j], s[12 + j], 0, 16);

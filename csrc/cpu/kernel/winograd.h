@@ -7,9 +7,9 @@
 // and differences of infinities would make NaN beyond a value's own reach: any output that is not finite is reported,
 // and the caller computes everything again in the plain way.
 
-#if SKNET_VEC > 1
 struct Winograd {
   int64_t images, c_in, c_out, h, w, h_out, w_out, dilation, padding;
+  int64_t source_pitch;             // floats between rows of the source
   int64_t tile_rows, tile_columns;  // of an image
   int64_t chunk_rows;               // tile rows that are worked on at a time
   static constexpr int64_t kLanes = 2 * kVec;
@@ -28,7 +28,7 @@ inline constexpr int64_t kWinogradChannels = 1024;     // most outputs
 inline constexpr int64_t kWinogradChunk = 112 * 1024;  // floats of transformed inputs: half of an L2 cache
 
 static Winograd plan_winograd(const ConvShape& s) {
-  Winograd w{s.n, s.c_in, s.c_out, s.h, s.w, s.h_out, s.w_out, s.dilation, s.padding, 0, 0, 0};
+  Winograd w{s.n, s.c_in, s.c_out, s.h, s.w, s.h_out, s.w_out, s.dilation, s.padding, s.w, 0, 0, 0};
   w.tile_rows = ceil_div(s.h_out, 2 * s.dilation) * s.dilation;
   w.tile_columns = ceil_div(s.w_out, 2 * s.dilation) * s.dilation;
   const int64_t most = min_of(56, kWinogradChunk / (16 * s.c_in));  // tiles
@@ -39,6 +39,7 @@ static Winograd plan_winograd(const ConvShape& s) {
 // A 3x3 convolution of stride 1 over enough channels and positions to pay for the transforms: that of the weights
 // costs like some 600 positions, and past some size they would be read from memory again and again.
 static bool suits_winograd(const ConvShape& s) {
+  if (kVec == 1) return false;
   if (s.kernel != 3 || s.stride != 1 || s.dilation > 4 || s.groups != 1 || s.padding > 2 * s.dilation) return false;
   if (s.c_in < 16 || s.c_out < 2 * Winograd::kLanes || s.c_out % Winograd::kLanes != 0) return false;
   if (s.c_in * s.c_out > 256 * 256 || s.c_out > kWinogradChannels) return false;
@@ -46,6 +47,7 @@ static bool suits_winograd(const ConvShape& s) {
   return s.n * (9 * s.h_out * s.w_out - 16 * w.tile_rows * w.tile_columns) >= 600;
 }
 
+#if SKNET_VEC > 1
 // packed (channels, 9, 2 vectors) -> to[f * step + c * 2 vectors], f < 16: G g G^T.
 static void winograd_weights(const float* packed, int64_t channels, float* to, int64_t step) {
   const Vec half = broadcast(0.5f);
@@ -105,7 +107,7 @@ static void winograd_input(const Winograd& w, const float* plane, int64_t chunk,
       fill_zero(out, 4 * width);
       continue;
     }
-    copy_row(plane + (first + r) * w.w, w.w, row + w.padding);
+    copy_row(plane + (first + r) * w.source_pitch, w.w, row + w.padding);
     for (int64_t t = 0; t < w.tile_columns; t += step) {
       const float* p = row + w.start(t);
       Vec x[4];

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
+
+from sknet.interrupt import Interrupt
 
 _USAGE = """\
 usage: sknet COMMAND [OPTIONS]
@@ -24,6 +27,8 @@ commands:
 
 # Each in a module of its own that is imported when it is asked for.
 _DEPLOYMENT = ("predict", "export", "benchmark", "serve", "attention")
+# Ctrl-C waits for a step of these to end.
+_IN_STEPS = ("train", "validate")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,6 +42,16 @@ def main(argv: list[str] | None = None) -> int:
 
         print(f"sknet {__version__}")
         return 0
+    try:
+        # Before NumPy and MindSpore are imported, whose threads would take the signal.
+        with Interrupt() if argv[0] in _IN_STEPS else contextlib.nullcontext():
+            return _run(argv)
+    except KeyboardInterrupt:
+        print("sknet: interrupted", file=sys.stderr)
+        return 130
+
+
+def _run(argv: list[str]) -> int:
     from sknet.cli import commands
     from sknet.cli.info import info
 
@@ -53,9 +68,6 @@ def main(argv: list[str] | None = None) -> int:
         # The reader, such as head, has seen enough. The interpreter's last flush must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        print("sknet: interrupted", file=sys.stderr)
-        return 130
     except commands.USER_ERRORS as error:
         print(f"sknet {argv[0]}: error: {error}", file=sys.stderr)
         return 1

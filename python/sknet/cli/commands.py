@@ -7,7 +7,6 @@ import gc
 
 from sknet.config import ConfigError, parse_args
 from sknet.data.folder import DataError
-from sknet.interrupt import Interrupt
 
 
 class RunError(Exception):
@@ -26,20 +25,21 @@ def _check_sknet_ops() -> None:
 
 def train(argv: list[str]) -> int:
     config = parse_args(argv, "sknet train", "Train a model on the image folder DATA_DIR/{train,val}/CLASS/IMAGE.")
-    with Interrupt():
-        _check_sknet_ops()
-        from sknet.engine import TrainingError
-        from sknet.engine import train as run
+    _check_sknet_ops()
+    from sknet.engine import GroupError, TrainingError
+    from sknet.engine import train as run
 
-        try:
-            run(config)
-        except TrainingError as error:
-            raise RunError(str(error)) from None
-        except (FileNotFoundError, ValueError) as error:
-            raise _readable(error) from error
-        finally:
-            # MindSpore's cells complain when the interpreter's end takes them.
-            gc.collect()
+    try:
+        run(config)
+    except GroupError as error:
+        raise RunError(f"{error}; the same command continues from the last state in {config.ckpt_save_dir}") from None
+    except TrainingError as error:
+        raise RunError(str(error)) from None
+    except (FileNotFoundError, ValueError) as error:
+        raise _readable(error) from error
+    finally:
+        # MindSpore's cells complain when the interpreter's end takes them.
+        gc.collect()
     return 0
 
 

@@ -114,8 +114,11 @@ class Config:
 
     model: str = _option("skresnet18", "model", "one of `sknet info`'s models")
     num_classes: int | None = _option(None, "model", "classes; by default the number of class folders", at_least=1)
-    pretrained: bool = _option(False, "model", "start from published weights")
-    ckpt_path: str = _option("", "model", "weights to start from, or to validate (.ckpt or .safetensors)")
+    pretrained: bool = _option(False, "model", "start from published weights, which are downloaded once")
+    ckpt_path: str = _option(
+        "", "model", "weights to start from, or to validate: path or address of a .ckpt or .safetensors file"
+    )
+    freeze_features: bool = _option(False, "model", "train the classifier only; all else, statistics too, stays")
     keep_checkpoint_max: int = _option(
         10, "model", "newest epochs' checkpoints to keep, beside best and last", at_least=0
     )
@@ -165,6 +168,13 @@ class Config:
     eps: float = _option(1e-8, "optimizer", "adamw, lamb: added to the root of the mean square", at_least=0)
     clip_grad: bool = _option(False, "optimizer", "limit the gradients' global norm")
     clip_value: float = _option(15.0, "optimizer", "the limit of clip_grad", at_least=1e-12)
+    gradient_accumulation_steps: int = _option(
+        1, "optimizer", "steps whose gradients are averaged for one update", at_least=1
+    )
+    ema: bool = _option(False, "optimizer", "average the weights over the updates; validate and save the average")
+    ema_decay: float = _option(
+        0.9999, "optimizer", "ema: share of the average that an update keeps", at_least=0, below=1
+    )
 
     def check(self) -> None:
         """ConfigError on the first value that is out of its range, naming the key."""
@@ -188,6 +198,8 @@ class Config:
             raise ConfigError("milestones: expected at least one epoch for scheduler multi_step_decay, got none")
         if self.opt in ("adamw", "lamb") and self.eps == 0:
             raise ConfigError(f"eps: expected above 0 with opt {self.opt}, got 0")
+        if self.pretrained and self.ckpt_path:
+            raise ConfigError("pretrained: True given beside a ckpt_path; give one of the two")
         self._check_available()
 
     def _check_augmentation(self) -> None:
@@ -205,10 +217,8 @@ class Config:
     def _check_available(self) -> None:
         """ConfigError on what MindCV's keys can ask for and this version does not do."""
         refused = {
-            "distribute": (self.distribute, "training over several processes; give --distribute False"),
             "device_target": (self.device_target != "CPU", "any device but CPU; give --device_target CPU"),
             "amp_level": (self.amp_level != "O0", "mixed precision, which the CPU lacks; give --amp_level O0"),
-            "pretrained": (self.pretrained, "downloading weights; give --pretrained False and --ckpt_path FILE"),
             "dataset_download": (self.dataset_download, "downloading data sets; give --dataset_download False"),
             "use_nesterov": (
                 self.use_nesterov and self.opt in ("adamw", "lamb"),

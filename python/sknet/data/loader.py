@@ -47,18 +47,23 @@ class TrainBatches:
 
     Args:
         workers: threads; MindSpore is not used in them.
+        rank, ranks: this process and the number of those that share each step's `ranks * batch_size` images.
 
     Raises:
         DataError: fewer images than one batch; when iterated, an image that cannot be read, naming the file.
     """
 
-    def __init__(self, config: Config, folder: ImageFolder, epoch: int, workers: int) -> None:
+    def __init__(
+        self, config: Config, folder: ImageFolder, epoch: int, workers: int, rank: int = 0, ranks: int = 1
+    ) -> None:
+        self._rank, self._ranks = rank, ranks
         self._config, self._folder, self._epoch, self._workers = config, folder, epoch, workers
         self._files, self._labels = folder.samples()
         count = len(self._files)
-        if config.drop_remainder and count < config.batch_size:
+        if config.drop_remainder and count < config.batch_size * ranks:
+            times = f" in each of {ranks} processes" if ranks > 1 else ""
             raise DataError(
-                f"batch_size: {config.batch_size}, but {folder.path} has only {count} images; "
+                f"batch_size: {config.batch_size}{times}, but {folder.path} has only {count} images; "
                 f"give a smaller one, or --drop_remainder False"
             )
         self._order = np.arange(count)
@@ -71,7 +76,7 @@ class TrainBatches:
         self._unreadable: dict[str, str] = {}
 
     def __len__(self) -> int:
-        count, size = len(self._order), self._config.batch_size
+        count, size = len(self._order), self._config.batch_size * self._ranks
         return count // size if self._config.drop_remainder else -(-count // size)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -83,7 +88,7 @@ class TrainBatches:
         ready: deque[Future] = deque()
         try:
             for number in range(first, len(self)):
-                ready.append(pool.submit(self._batch, number))
+                ready.append(pool.submit(self._batch, number * self._ranks + self._rank))
                 if len(ready) > self._workers + 1:
                     yield ready.popleft().result()
             while ready:

@@ -52,9 +52,9 @@ def _batches(data: ds.Dataset, image_ops: list, batch_size: int, workers: int) -
     return data.batch(batch_size, num_parallel_workers=1)
 
 
-def train_batches(config: Config, folder: ImageFolder, epoch: int) -> TrainBatches:
+def train_batches(config: Config, folder: ImageFolder, epoch: int, rank: int = 0, ranks: int = 1) -> TrainBatches:
     """One epoch of training; see ``TrainBatches``."""
-    return TrainBatches(config, folder, epoch, _workers(config))
+    return TrainBatches(config, folder, epoch, _workers(config), rank, ranks)
 
 
 def _reason(text: str) -> str:

@@ -120,7 +120,8 @@ def open_source(
     """Find out what a file is.
 
     Args:
-        path: .ckpt, .safetensors, .mindir or .onnx; None for random weights, with the model in options.
+        path: .ckpt, .safetensors, .mindir or .onnx, or the address of one; None for random weights, with the model in
+            options.
         config: YAML recipe to take model and preprocessing from.
         class_names: see ``read_class_names``; by default the checkpoint's own, ImageNet's for 1000 outputs, or numbers.
         num_classes: outputs of a network with random weights.
@@ -132,7 +133,9 @@ def open_source(
     """
     form, notes = "native", {}
     if path is not None:
-        path = Path(path)
+        from sknet.weights import local_file  # MindSpore is imported late
+
+        path = local_file(path)
         if path.suffix not in (*WEIGHTS, *EXPORTED):
             raise ConfigError(f"ckpt_path: expected a file that ends in {', '.join((*WEIGHTS, *EXPORTED))}; got {path}")
         if not path.is_file():

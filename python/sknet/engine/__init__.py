@@ -2,6 +2,7 @@
 """Training and validation."""
 
 from sknet.engine.evaluate import Scores, evaluate, validate
+from sknet.engine.parallel import GroupError
 from sknet.engine.trainer import TrainingError, train
 
-__all__ = ["Scores", "TrainingError", "evaluate", "train", "validate"]
+__all__ = ["GroupError", "Scores", "TrainingError", "evaluate", "train", "validate"]

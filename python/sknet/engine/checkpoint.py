@@ -18,35 +18,7 @@ from typing import Any
 import mindspore as ms
 from mindspore import nn
 
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def publish(partial: Path, path: Path) -> None:
-    """Give a finished file its name; afterwards it is on disk."""
-    _sync(partial)
-    os.replace(partial, path)
-    _sync(path.parent)
-
-
-def partial_name(path: Path) -> Path:
-    """Where to write a file before it gets its name."""
-    return path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    partial = partial_name(path)
-    try:
-        partial.write_text(text, encoding="utf-8")
-        publish(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+from sknet.files import partial_name, publish, write_text
 
 
 def _fingerprint(path: Path) -> dict[str, int]:

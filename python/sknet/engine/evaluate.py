@@ -19,6 +19,8 @@ from sknet.data.folder import ImageFolder, check_num_classes
 from sknet.data.pipeline import eval_batches, iterate
 from sknet.engine.checkpoint import read_sidecar
 from sknet.engine.step import EvalStep
+from sknet.interrupt import Interrupt
+from sknet.weights import local_file
 
 
 @dataclass(frozen=True)
@@ -74,13 +76,13 @@ def evaluate(
     return Scores(images, correct / images, correct5 / images, loss / images)
 
 
-def class_names(config: Config) -> tuple[str, ...] | None:
+def class_names(config: Config, checkpoint: Path) -> tuple[str, ...] | None:
     """Names of the classes that the checkpoint was trained on: its sidecar's, else those of the training split.
 
     Without both: ImageNet's 1000, of which the validation split may hold a part, if all of its folders are among them
     and num_classes says nothing else. None: the validation split's own.
     """
-    info = read_sidecar(config.ckpt_path)
+    info = read_sidecar(checkpoint)
     if info and info.get("classes"):
         return tuple(info["classes"])
     if (Path(config.data_dir) / config.train_split).is_dir():
@@ -103,10 +105,13 @@ def validate(config: Config, progress: bool = True) -> Scores:
 
     if not config.ckpt_path:
         raise ConfigError("ckpt_path: expected the checkpoint to validate, got nothing; give --ckpt_path FILE")
-    if not Path(config.ckpt_path).is_file():
+    checkpoint = local_file(config.ckpt_path)
+    if not checkpoint.is_file():
         raise ConfigError(f"ckpt_path: no file {config.ckpt_path}")
-    folder = ImageFolder.open(config.data_dir, config.val_split, class_names(config))
+    folder = ImageFolder.open(config.data_dir, config.val_split, class_names(config, checkpoint))
     classes = check_num_classes(config.num_classes, folder)
     ms.set_context(mode=config.mode)
-    net = create_model(config.model, num_classes=classes, checkpoint_path=config.ckpt_path)
-    return evaluate(EvalStep(net), eval_batches(config, folder), config.batch_size, progress)
+    net = create_model(config.model, num_classes=classes, checkpoint_path=checkpoint)
+    with Interrupt() as interrupt:
+        interrupt.check()
+        return evaluate(EvalStep(net), eval_batches(config, folder), config.batch_size, progress, interrupt.check)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run tells: a progress bar where there is a terminal, lines where there is none, and a CSV file."""
+"""What a run tells: a progress bar where there is a terminal, lines where there is none, a CSV file, TensorBoard's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-from sknet.engine.checkpoint import write_text
+from sknet.files import write_text
 
 
 class CsvLog:
@@ -26,9 +26,10 @@ class CsvLog:
         self.rows = list(rows)
         self.write()
 
-    def add(self, **row: str) -> None:
+    def add(self, **row: str) -> dict[str, str]:
         """A row that `write` will write."""
         self.rows.append({column: row.get(column, "") for column in self.COLUMNS})
+        return self.rows[-1]
 
     def write(self) -> None:
         """Replace the file by the rows: what a kill left behind a saved state goes."""
@@ -39,13 +40,45 @@ class CsvLog:
         write_text(self._path, text.getvalue())
 
 
+class TensorBoardLog:
+    """Event files over the steps of the run: loss and rate now and then, and every row of the CSV file.
+
+    Args:
+        done: steps that the run had done when it was continued; what a kill left of later ones is withdrawn.
+    """
+
+    def __init__(self, folder: Path, done: int) -> None:
+        from tensorboardX import SummaryWriter
+
+        # The suffix tells a file from one of the same second.
+        self._writer = SummaryWriter(
+            str(folder), purge_step=done + 1 if done else None, filename_suffix=f".{done:012d}"
+        )
+
+    def step(self, step: int, loss: float, rate: float) -> None:
+        self._writer.add_scalar("step/loss", loss, step)
+        self._writer.add_scalar("step/lr", rate, step)
+
+    def row(self, row: dict[str, str]) -> None:
+        for column, value in row.items():
+            if value and column not in ("epoch", "step", "seconds"):
+                kind, _, name = column.rpartition("_") if column.startswith("val_") else ("train", "", column)
+                self._writer.add_scalar(f"{kind}/{name.removeprefix('train_')}", float(value), int(row["step"]))
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
 class EpochProgress:
     """Images per second, loss and learning rate of one epoch."""
 
-    def __init__(self, epoch: int, epochs: int, steps: int, log_interval: int, done: int = 0) -> None:
+    def __init__(
+        self, epoch: int, epochs: int, steps: int, log_interval: int, done: int = 0, quiet: bool = False
+    ) -> None:
         self._label = f"epoch {epoch}/{epochs}"
-        self._steps, self._interval = steps, log_interval
-        self._bar = tqdm(total=steps, initial=done, desc=self._label, unit="step", leave=False, disable=None)
+        self._steps, self._interval, self._quiet = steps, log_interval, quiet
+        self._bar = tqdm(total=steps, initial=done, desc=self._label, unit="step", leave=False, disable=quiet or None)
         self._start = time.perf_counter()
         self._images = 0
 
@@ -67,7 +100,7 @@ class EpochProgress:
         text = f"{self.images_per_s:.0f} images/s, loss {loss:.4f}, lr {rate:.2e}"
         self._bar.set_postfix_str(text, refresh=False)
         self._bar.update()
-        if self._bar.disable and step % self._interval == 0:
+        if self._bar.disable and not self._quiet and step % self._interval == 0:
             say(f"{self._label}, step {step}/{self._steps}: {text}")
 
 

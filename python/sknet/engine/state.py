@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from sknet.config import Config
-from sknet.engine.checkpoint import partial_name, publish
+from sknet.files import partial_name, publish
 
 # What may differ between a run and its continuation: nothing that these say decides a parameter.
 FREE = (
@@ -34,6 +34,7 @@ FREE = (
     "keep_checkpoint_max",
     "log_interval",
     "num_parallel_workers",
+    "pretrained",
     "resume",
     "save_interval_steps",
 )
@@ -118,9 +119,11 @@ class State:
         """StateError if `config` describes another run, naming the keys that differ."""
         mine = json.loads(json.dumps(dataclasses.asdict(config)))
         fixed = {"epoch_size"} if config.scheduler == "polynomial_decay" else set()  # its rates depend on the length
-        differing = [key for key in mine if (key not in FREE or key in fixed) and self.config.get(key) != mine[key]]
+        # A key that came after the state was saved had its default's effect.
+        theirs = json.loads(json.dumps(dataclasses.asdict(Config()))) | self.config
+        differing = [key for key in mine if (key not in FREE or key in fixed) and theirs[key] != mine[key]]
         if differing:
-            what = "; ".join(f"{key}: {self.config.get(key)} there, {mine[key]} here" for key in differing)
+            what = "; ".join(f"{key}: {theirs[key]} there, {mine[key]} here" for key in differing)
             raise StateError(
                 f"{self.path.parent} holds an unfinished run of another recipe ({what}); "
                 f"give that recipe to continue it, another --ckpt_save_dir, or --resume False to replace it"

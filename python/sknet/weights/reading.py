@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from sknet.weights.download import fetch, is_url
+
 # What MindSpore's ModelCheckpoint writes beside the parameters.
 _BOOKKEEPING = ("epoch_num", "step_num", "global_step")
 
@@ -43,13 +45,19 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 _READERS = {".ckpt": _read_ckpt, ".safetensors": _read_safetensors}
 
 
+def local_file(source: str | os.PathLike) -> Path:
+    """The file that a path or an http(s) address names; the latter is fetched into the cache. DownloadError."""
+    return fetch(source) if is_url(source) else Path(source)
+
+
 def read_weights(source: WeightSource) -> dict[str, np.ndarray]:
     """Arrays by name, under the names that the source uses.
 
     Args:
-        source: path of a .ckpt (MindSpore) or .safetensors file, or a dict name -> array.
+        source: path or http(s) address of a .ckpt (MindSpore) or .safetensors file, or a dict name -> array.
 
     Raises:
+        DownloadError: an address that cannot be fetched.
         FileNotFoundError: no such file.
         TypeError: neither a path nor a dict of arrays.
         ValueError: unknown suffix, or a damaged file.
@@ -66,7 +74,7 @@ def read_weights(source: WeightSource) -> dict[str, np.ndarray]:
         return arrays
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(f"source: expected a path or a dict name -> numpy array, got {type(source).__name__}")
-    path = Path(source)
+    path = local_file(source)
     if path.suffix not in _READERS:
         raise ValueError(f"{path}: expected a file that ends in {' or '.join(_READERS)}")
     if not path.is_file():

@@ -81,6 +81,11 @@ def count_layers(
                     _selective(f"{name}.conv1", channels, width, size, 1, spec.sk),
                     _conv(f"{name}.conv2", width, out, 3, size),
                 ]
+            elif spec.block == "plain":
+                layers += [
+                    _conv(f"{name}.conv1", channels, width, 3, size),
+                    _conv(f"{name}.conv2", width, out, 3, size),
+                ]
             else:
                 inner = int(width * (spec.base_width / 64)) * spec.groups
                 layers += [

@@ -3,9 +3,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from sknet.config import Config, ConfigError, load_config, parse_args, save_config
+from sknet.engine.schedule import learning_rates
+from sknet.models.catalog import get_spec
 
 RECIPES = Path(__file__).resolve().parents[2] / "python" / "configs" / "sknet"
 
@@ -18,20 +21,53 @@ def parse(*argv: str) -> Config:
 def test_recipes_load(path: Path) -> None:
     config = parse("-c", str(path), "--distribute", "False", "--amp_level", "O0")
     assert config.model in path.stem or path.stem in ("digits", "cifar10")
-    assert config.warmup_epochs + config.decay_epochs == config.epoch_size
+    get_spec(config.model)
+    if config.scheduler == "cosine_decay":
+        assert config.warmup_epochs + config.decay_epochs == config.epoch_size
 
 
 @pytest.mark.parametrize(
     ("name", "values"),
     [
         ("skresnet18", {"batch_size": 64, "lr": 0.1, "weight_decay": 4e-5, "epoch_size": 200, "loss_scale": 1024}),
-        ("skresnet34", {"batch_size": 32, "re_prob": 0.25, "warmup_factor": 0.01, "epoch_size": 250}),
+        (
+            "skresnet34",
+            {"batch_size": 32, "color_jitter": (0.4,), "re_prob": 0.25, "warmup_factor": 0.01, "epoch_size": 250},
+        ),
         ("skresnext50_32x4d", {"batch_size": 64, "re_prob": 0.1, "weight_decay": 1e-4, "interpolation": "bicubic"}),
     ],
 )
 def test_mindcvs_hyper_parameters(name: str, values: dict) -> None:
     config = load_config(RECIPES / f"{name}_ascend.yaml", distribute=False, amp_level="O0")
+    values = {**values, "color_jitter": (0.4,)}  # the default of its train.py
     assert {key: getattr(config, key) for key in values} == values
+
+
+def test_there_are_all_recipes() -> None:
+    mindcv = [
+        f"{m}_{device}" for m in ("skresnet18", "skresnet34", "skresnext50_32x4d") for device in ("ascend", "cpu")
+    ]
+    assert {p.stem for p in RECIPES.glob("*.yaml")} == {*mindcv, "sknet26", "sknet50", "sknet101", "digits", "cifar10"}
+
+
+@pytest.mark.parametrize("name", ["skresnet18", "skresnet34", "skresnext50_32x4d"])
+def test_recipes_for_the_processor_are_mindcvs(name: str) -> None:
+    theirs = load_config(RECIPES / f"{name}_ascend.yaml", distribute=False, amp_level="O0")
+    ours = load_config(RECIPES / f"{name}_cpu.yaml")
+    assert ours.lr == theirs.lr / 8
+    differ = {key for key, value in vars(ours).items() if value != getattr(theirs, key)}
+    assert differ <= {
+        "lr", "loss_scale", "num_classes", "num_parallel_workers", "dataset_sink_mode", "keep_checkpoint_max"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["sknet26", "sknet50", "sknet101"])
+def test_the_papers_recipe(name: str) -> None:
+    config = load_config(RECIPES / f"{name}.yaml")
+    rates = learning_rates(config, 1)
+    np.testing.assert_allclose(rates, [0.1] * 30 + [0.01] * 30 + [0.001] * 30 + [0.0001] * 10)
+    values = config.batch_size, config.momentum, config.weight_decay, config.label_smoothing, config.image_resize
+    assert values == (256, 0.9, 1e-4, 0.1, 224)
 
 
 def test_options_win_over_the_file(tmp_path: Path) -> None:

@@ -130,6 +130,19 @@ def test_binary_cross_entropy(smoothing: float) -> None:
     assert abs(float(got.asnumpy()) - want) < 1e-5 * want
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_losses_of_mixed_targets(smoothing: float) -> None:
+    """Smoothing is spread over the mixed target, which is the mixture of the smoothed ones: timm's and MindCV's."""
+    rng = np.random.default_rng(0)
+    logits, target = rng.standard_normal((6, 9)) * 3, rng.dirichlet([0.3] * 9, 6)
+    smooth = target * (1 - smoothing) + smoothing / 9
+    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    wants = -(smooth * log_p).sum(axis=1).mean(), (np.logaddexp(0, logits) - smooth * logits).mean()
+    for loss, want in zip((CrossEntropy, BinaryCrossEntropy), wants, strict=True):
+        got = loss(smoothing)(Tensor(logits.astype(np.float32)), Tensor(target.astype(np.float32)))
+        assert abs(float(got.asnumpy()) - want) < 1e-5 * want, loss
+
+
 class Pulled(nn.Cell):
     """Loss whose gradient is (weight - target), whatever comes in."""
 
@@ -403,7 +416,9 @@ def test_pynative_mode(settings, graph_mode: None) -> None:
 
 
 def test_other_optimizer_and_loss(settings) -> None:
-    config = settings(opt="adamw", lr=0.002, loss="BCE", clip_grad=True, clip_value=1, epoch_size=3, decay_epochs=3)
+    config = settings(
+        opt="adamw", lr=0.002, loss="BCE", clip_grad=True, clip_value=1, epoch_size=3, decay_epochs=3, mixup=0.1
+    )
     train(config)
     rows = rows_of(Path(config.ckpt_save_dir))
     assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])

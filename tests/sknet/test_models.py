@@ -24,6 +24,9 @@ PARAMETERS = {
     "sknet101": 48_736_040,
     "sknet_tiny": 148_088,
     "sknet_cifar": 846_920,
+    "plain_cifar": 824_328,
+    "sknet8_cifar": 447_656,
+    "plain8_cifar": 436_360,
 }
 MINDCV = ["skresnet18", "skresnet34", "skresnet50", "skresnext50_32x4d"]
 
@@ -53,12 +56,20 @@ def test_paper_parameters(name: str, millions: float) -> None:
     assert abs(PARAMETERS[name] / 1e6 - millions) < 0.2
 
 
+@pytest.mark.parametrize("name", ["sknet_cifar", "sknet8_cifar"])
+def test_plain_twins_are_equal_but_for_selection(name: str) -> None:
+    """The same convolutions' multiplications, and parameters within 4 % for ten classes."""
+    sk, plain = (count_layers(get_spec(n), (32, 32), num_classes=10) for n in (name, name.replace("sknet", "plain")))
+    assert 0.96 < sum(layer.params for layer in plain) / sum(layer.params for layer in sk) < 1
+    assert 0.99 < sum(layer.macs for layer in plain) / sum(layer.macs for layer in sk) < 1
+
+
 @pytest.mark.parametrize(("name", "giga"), [("sknet50", 4.47), ("sknet101", 8.46)])
 def test_paper_macs(name: str, giga: float) -> None:
     assert round(sum(layer.macs for layer in count_layers(get_spec(name))) / 1e9, 2) == giga
 
 
-@pytest.mark.parametrize("name", ["skresnet18", "skresnet50d.timm", "sknet26", "sknet_tiny"])
+@pytest.mark.parametrize("name", ["skresnet18", "skresnet50d.timm", "sknet26", "sknet_tiny", "plain8_cifar"])
 def test_layer_table_has_the_true_shapes(name: str) -> None:
     """An odd size, where rounding differs between right and wrong."""
     net = create_model(name, num_classes=7)

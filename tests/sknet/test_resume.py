@@ -92,9 +92,30 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     monkeypatch.setattr(trainer_module.EpochProgress, "update", stopping)
 
 
-@pytest.mark.parametrize(("step", "interval"), [(2, 1), (5, 2), (8, 0)])
-def test_resumed_run_is_the_same(settings, monkeypatch: pytest.MonkeyPatch, step: int, interval: int) -> None:
-    whole, broken = settings("whole"), settings("broken", save_interval_steps=interval)
+# Every draw that there is, and a damaged image.
+AUGMENTED = {
+    "auto_augment": "randaug-m9-mstd0.5",
+    "crop_padding": 2,
+    "mixup": 0.2,
+    "cutmix": 1.0,
+    "cutmix_prob": 0.9,
+    "loss": "BCE",
+    "corrupt": "skip",
+}
+
+
+@pytest.mark.parametrize(
+    ("step", "interval", "values"),
+    [(2, 1, {}), (5, 2, {}), (8, 0, {}), (5, 1, AUGMENTED)],
+    ids=["2-1", "5-2", "8-0", "augmented"],
+)
+def test_resumed_run_is_the_same(
+    settings, monkeypatch: pytest.MonkeyPatch, step: int, interval: int, values: dict
+) -> None:
+    whole, broken = settings("whole", **values), settings("broken", save_interval_steps=interval, **values)
+    if values:
+        for split in ("train", "val"):
+            (Path(whole.data_dir) / split / "b" / "001.png").write_bytes(b"no image")
     train(whole)
     with monkeypatch.context() as patch:
         stop_after(patch, step)

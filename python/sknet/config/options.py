@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sknet.config.policy import parse_policy
+
 
 class ConfigError(ValueError):
     """A recipe or an option that cannot be used, naming it."""
@@ -58,13 +60,36 @@ class Config:
     val_split: str = _option("val", "dataset", "name of the validation split")
     shuffle: bool = _option(True, "dataset", "a new order of the images each epoch")
     dataset_download: bool = _option(False, "dataset", "download the data set")
+    corrupt: str = _option(
+        "error",
+        "dataset",
+        "images that cannot be read: an error that names the file, or skip: named and counted in a warning",
+        ("error", "skip"),
+    )
     batch_size: int = _option(128, "dataset", "images a step", at_least=1)
     drop_remainder: bool = _option(True, "dataset", "leave out the last, smaller batch of a training epoch")
 
     image_resize: int = _option(224, "augmentation", "height and width of the network's input", at_least=1)
     scale: tuple[float, float] = _option((0.08, 1.0), "augmentation", "area of the random crop, share of the image")
     ratio: tuple[float, float] = _option((0.75, 1.333), "augmentation", "width over height of the random crop")
+    crop_padding: int = _option(
+        0,
+        "augmentation",
+        "above 0: instead of the random resized crop, the image is padded by so many black pixels on each side and a "
+        "square of image_resize is cut out, as for CIFAR-10",
+        at_least=0,
+    )
     hflip: float = _option(0.5, "augmentation", "probability of a horizontal flip", at_least=0, at_most=1)
+    vflip: float = _option(0.0, "augmentation", "probability of a vertical flip", at_least=0, at_most=1)
+    color_jitter: tuple[float, ...] = _option(
+        (),
+        "augmentation",
+        "change of brightness, contrast and saturation: one number, three, or four with the hue; "
+        "none where auto_augment is given",
+    )
+    auto_augment: str | None = _option(
+        None, "augmentation", "autoaug, autoaugr or randaug, with settings, such as randaug-m7-n2-mstd0.5"
+    )
     interpolation: str = _option(
         "bilinear", "augmentation", "how images are resized", ("nearest", "bilinear", "bicubic", "area")
     )
@@ -72,6 +97,18 @@ class Config:
         0.875, "augmentation", "validation: share of the resized side that the crop keeps", at_least=0.01, at_most=1
     )
     re_prob: float = _option(0.0, "augmentation", "probability of erasing a rectangle", at_least=0, at_most=1)
+    re_scale: tuple[float, float] = _option((0.02, 0.33), "augmentation", "area of that rectangle, share of the image")
+    re_ratio: tuple[float, float] = _option((0.3, 3.3), "augmentation", "height over width of that rectangle")
+    re_max_attempts: int = _option(
+        10, "augmentation", "draws of a rectangle; if none fits, the image stays whole", at_least=1
+    )
+    mixup: float = _option(
+        0.0, "augmentation", "parameter of the beta distribution of mixup's share, 0.2 for example; 0: none", at_least=0
+    )
+    cutmix: float = _option(0.0, "augmentation", "the same for cutmix, 1.0 for example; 0: none", at_least=0)
+    cutmix_prob: float = _option(
+        1.0, "augmentation", "probability of a batch being mixed, if mixup or cutmix is given", at_least=0, at_most=1
+    )
     mean: tuple[float, float, float] = _option((123.675, 116.28, 103.53), "augmentation", "subtracted, of 0..255")
     std: tuple[float, float, float] = _option((58.395, 57.12, 57.375), "augmentation", "divided by, of 0..255")
 
@@ -150,12 +187,13 @@ class Config:
             for bound, outside in _BOUNDS.items():
                 if meta[bound] is not None and outside(value, meta[bound]):
                     raise ConfigError(f"{field.name}: expected {bound.replace('_', ' ')} {meta[bound]}, got {value}")
-        for name in ("scale", "ratio"):
+        for name in ("scale", "ratio", "re_scale", "re_ratio"):
             low, high = getattr(self, name)
             if not 0 < low <= high:
                 raise ConfigError(f"{name}: expected 0 < low <= high, got {low}, {high}")
         if min(self.std) <= 0:
             raise ConfigError(f"std: expected positive numbers, got {self.std}")
+        self._check_augmentation()
         if self.scheduler == "multi_step_decay" and not self.milestones:
             raise ConfigError("milestones: expected at least one epoch for scheduler multi_step_decay, got none")
         if self.opt in ("adamw", "lamb") and self.eps == 0:
@@ -163,6 +201,18 @@ class Config:
         if self.pretrained and self.ckpt_path:
             raise ConfigError("pretrained: True given beside a ckpt_path; give one of the two")
         self._check_available()
+
+    def _check_augmentation(self) -> None:
+        jitter = self.color_jitter
+        if len(jitter) not in (0, 1, 3, 4) or min(jitter, default=0) < 0 or (len(jitter) == 4 and jitter[3] > 0.5):
+            raise ConfigError(
+                f"color_jitter: expected 1, 3 or 4 numbers, none below 0, the fourth at most 0.5; got {jitter}"
+            )
+        if self.auto_augment:
+            try:
+                parse_policy(self.auto_augment)
+            except ValueError as error:
+                raise ConfigError(f"auto_augment: expected {error}; got {self.auto_augment}") from None
 
     def _check_available(self) -> None:
         """ConfigError on what MindCV's keys can ask for and this version does not do."""

@@ -62,10 +62,13 @@ def _to_str(value: Any) -> str:
     return value
 
 
-def _to_floats(value: Any, count: int) -> tuple[float, ...]:
+def _to_floats(value: Any, count: int | None) -> tuple[float, ...]:
+    """`count` numbers, or None: as many as there are, a single one without brackets among them."""
     if isinstance(value, str):
         value = [part for part in re.split(r"[\s,\[\]()]+", value) if part]
-    if not isinstance(value, (list, tuple)) or len(value) != count:
+    if count is None:
+        value = () if value is None else value if isinstance(value, (list, tuple)) else [value]
+    elif not isinstance(value, (list, tuple)) or len(value) != count:
         raise ValueError(f"{count} numbers")
     return tuple(_to_float(v) for v in value)
 
@@ -90,7 +93,7 @@ def convert(key: str, value: Any) -> Any:
         if kind == "tuple[int, ...]":
             return _to_ints(value)
         if kind.startswith("tuple"):
-            return _to_floats(value, kind.count("float"))
+            return _to_floats(value, None if kind.endswith("...]") else kind.count("float"))
         return _SCALARS[kind](value)
     except ValueError as error:
         raise ConfigError(f"{key}: expected {error}, got {value!r}") from None

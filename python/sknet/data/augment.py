@@ -9,7 +9,10 @@ import numpy as np
 from PIL import Image
 
 from sknet.config import Config
+from sknet.config.policy import parse_policy
+from sknet.data.color import ColorJitter
 from sknet.data.erasing import RandomErasing
+from sknet.data.policies import Canvas, PolicyAugment
 
 RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
@@ -41,23 +44,51 @@ def crop_box(
     return left, top, left + w, top + h
 
 
+def padded_crop(image: Image.Image, padding: int, rng: np.random.Generator) -> Image.Image:
+    """A random crop, of the image's own size, from the image with `padding` black pixels on each side."""
+    left, top = (int(v) - padding for v in rng.integers(2 * padding + 1, size=2))
+    return image.crop((left, top, left + image.width, top + image.height))
+
+
 class Augment:
     """The training transforms of a recipe: PIL image -> (3, size, size) float32, normalised."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self._size = (config.image_resize, config.image_resize)
+        self._resampling = RESAMPLING[config.interpolation]
         self._mean = np.array(config.mean, np.float32)
         self._std = np.array(config.std, np.float32)
-        self._erase = RandomErasing(config.re_prob) if config.re_prob > 0 else None
+        self._colors = self._color_transform()
+        self._erase = None
+        if config.re_prob > 0:
+            self._erase = RandomErasing(config.re_prob, config.re_scale, config.re_ratio, config.re_max_attempts)
+
+    def _color_transform(self) -> PolicyAugment | ColorJitter | None:
+        """A policy takes the place of colour jitter, as in MindCV."""
+        config = self._config
+        if config.auto_augment:
+            # Pillow does not rotate with a box filter.
+            resample = Image.Resampling.BILINEAR if config.interpolation == "area" else self._resampling
+            fill = tuple(min(255, max(0, round(value))) for value in config.mean)
+            return PolicyAugment(parse_policy(config.auto_augment), Canvas(resample, fill))
+        return ColorJitter(config.color_jitter) if any(config.color_jitter) else None
+
+    def _crop(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
+        config = self._config
+        if config.crop_padding > 0:
+            whole = image if image.size == self._size else image.resize(self._size, self._resampling)
+            return padded_crop(whole, config.crop_padding, rng)
+        return image.resize(self._size, self._resampling, box=crop_box(image.size, config.scale, config.ratio, rng))
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> np.ndarray:
-        config = self._config
-        image = image.convert("RGB")
-        box = crop_box(image.size, config.scale, config.ratio, rng)
-        size = (config.image_resize, config.image_resize)
-        image = image.resize(size, RESAMPLING[config.interpolation], box=box)
-        if config.hflip > 0 and rng.random() < config.hflip:
+        image = self._crop(image.convert("RGB"), rng)
+        if self._config.hflip > 0 and rng.random() < self._config.hflip:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        if self._config.vflip > 0 and rng.random() < self._config.vflip:
+            image = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+        if self._colors:
+            image = self._colors(image, rng)
         pixels = (np.asarray(image, np.float32) - self._mean) / self._std
         pixels = np.ascontiguousarray(pixels.transpose(2, 0, 1))
         if self._erase:

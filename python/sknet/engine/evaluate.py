@@ -14,6 +14,7 @@ from mindspore import Tensor
 from tqdm import tqdm
 
 from sknet.config import Config, ConfigError
+from sknet.data.class_names import imagenet_classes
 from sknet.data.folder import ImageFolder, check_num_classes
 from sknet.data.pipeline import eval_batches, iterate
 from sknet.engine.checkpoint import read_sidecar
@@ -76,12 +77,20 @@ def evaluate(
 
 
 def class_names(config: Config, checkpoint: Path) -> tuple[str, ...] | None:
-    """Names of the classes that the checkpoint was trained on: its sidecar's, else those of the training split."""
+    """Names of the classes that the checkpoint was trained on: its sidecar's, else those of the training split.
+
+    Without both: ImageNet's 1000, of which the validation split may hold a part, if all of its folders are among them
+    and num_classes says nothing else. None: the validation split's own.
+    """
     info = read_sidecar(checkpoint)
     if info and info.get("classes"):
         return tuple(info["classes"])
     if (Path(config.data_dir) / config.train_split).is_dir():
         return ImageFolder.open(config.data_dir, config.train_split).classes
+    imagenet = tuple(imagenet_classes())
+    if config.num_classes in (None, len(imagenet)):
+        present = ImageFolder.open(config.data_dir, config.val_split).present
+        return imagenet if set(present) <= set(imagenet) else None
     return None
 
 

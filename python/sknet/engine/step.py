@@ -11,7 +11,10 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 
 class CrossEntropy(nn.Cell):
-    """Mean cross entropy of logits (n, classes) and labels (n,), a share of the target spread over all classes."""
+    """Mean cross entropy of logits (n, classes) and labels (n,), a share of the target spread over all classes.
+
+    Labels may be targets (n, classes) instead, as mixup makes them.
+    """
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         super().__init__()
@@ -30,7 +33,9 @@ class BinaryCrossEntropy(nn.Cell):
 
     def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
         classes = logits.shape[1]
-        target = ops.one_hot(labels, classes, Tensor(1.0, logits.dtype), Tensor(0.0, logits.dtype))
+        target = labels
+        if labels.ndim == 1:
+            target = ops.one_hot(labels, classes, Tensor(1.0, logits.dtype), Tensor(0.0, logits.dtype))
         target = target * (1 - self.smoothing) + self.smoothing / classes
         # log(1 + exp(x)) - target * x, without overflow.
         losses = ops.relu(logits) - logits * target + ops.log1p(ops.exp(-ops.abs(logits)))

@@ -61,6 +61,20 @@ class SKBasicBlock(ResidualBlock):
         return self.conv2(self.conv1(x), self.identity(x))
 
 
+class PlainBasicBlock(ResidualBlock):
+    """relu(norm(conv3x3(relu(norm(conv3x3(x))))) + shortcut(x)): the basic block without selection, to compare with."""
+
+    expansion = 1
+
+    def __init__(self, in_channels: int, width: int, stride: int, shortcut: Shortcut) -> None:
+        super().__init__(shortcut)
+        self.conv1 = conv_bn_act(in_channels, width, 3, stride, relu=True)
+        self.conv2 = conv_bn_act(width, width, 3, relu=True)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.conv2(self.conv1(x), self.identity(x))
+
+
 class SKBottleneck(ResidualBlock):
     """relu(norm(conv1x1(SK(norm(conv1x1(x))))) + shortcut(x)); (n, c_in, h, w) -> (n, 4 width, h / stride, ...)."""
 

@@ -13,10 +13,11 @@ class ModelSpec:
     Attributes:
         name: the registry's name.
         origin: where the structure comes from: "MindCV", "timm", "paper" or "sknet-ops".
-        block: "basic" (SK convolution, 3x3) or "bottleneck" (1x1, SK convolution, 1x1 to four times the width).
+        block: "basic" (SK convolution, 3x3), "bottleneck" (1x1, SK convolution, 1x1 to four times the width) or
+            "plain" (the basic block with an ordinary 3x3 convolution in place of the SK convolution).
         layers: blocks of each stage; a stage after the first halves height and width.
         widths: channels of each stage, before the bottleneck's expansion.
-        sk: arguments of the SelectiveKernel layers.
+        sk: arguments of the SelectiveKernel layers; none in plain blocks.
         groups, base_width: of the bottleneck, as in ResNeXt: inner width = width * base_width / 64 * groups.
         relu_after_conv1: False only in MindCV's bottleneck, which leaves that ReLU out.
         stem: "conv7" (7x7, stride 2), "deep" (three 3x3, the first of stride 2) or "conv3" (3x3, stride 1).
@@ -106,6 +107,12 @@ _add("sknet101", "paper", "bottleneck", (3, 4, 23, 3), **_paper)
 _small = {"stem": "conv3", "pool": "none"}
 _add("sknet_tiny", "sknet-ops", "basic", (1, 1, 1), widths=(16, 32, 64), sk=_BASIC_SK, **_small)
 _add("sknet_cifar", "sknet-ops", "basic", (2, 2, 2), widths=(32, 64, 128), sk=_BASIC_SK, **_small)
+# What sknet_cifar is compared with. Its SK layers split their input, so that both branches together have the weights of
+# one 3x3 convolution: without the attention (and a second norm) the same widths give 2 % fewer parameters.
+_add("plain_cifar", "sknet-ops", "plain", (2, 2, 2), widths=(32, 64, 128), **_small)
+# The two with one block a stage, 8 layers deep: for minutes on a processor.
+_add("sknet8_cifar", "sknet-ops", "basic", (1, 1, 1), widths=(32, 64, 128), sk=_BASIC_SK, **_small)
+_add("plain8_cifar", "sknet-ops", "plain", (1, 1, 1), widths=(32, 64, 128), **_small)
 
 
 def list_models() -> list[str]:

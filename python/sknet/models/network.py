@@ -4,7 +4,7 @@
 import mindspore.common.initializer as init
 from mindspore import Tensor, nn, ops
 
-from sknet.models.blocks import SKBasicBlock, SKBottleneck, conv_bn_act, make_shortcut
+from sknet.models.blocks import PlainBasicBlock, SKBasicBlock, SKBottleneck, conv_bn_act, make_shortcut
 from sknet.models.catalog import ModelSpec
 from sknet_ops.layers import ConvBnAct, MaxPool2d
 
@@ -84,6 +84,8 @@ class SKNet(nn.Cell):
 
 def _make_block(spec: ModelSpec, in_channels: int, width: int, stride: int) -> nn.Cell:
     shortcut = make_shortcut(in_channels, width * spec.expansion, stride, spec.avg_down)
+    if spec.block == "plain":
+        return PlainBasicBlock(in_channels, width, stride, shortcut)
     if spec.block == "basic":
         return SKBasicBlock(in_channels, width, stride, shortcut, dict(spec.sk))
     return SKBottleneck(

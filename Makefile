@@ -1,5 +1,5 @@
 # make train   set up, then train an SKNet on scikit-learn's handwritten digits
-# make test    set up, then run all tests
+# make test    set up, then run all tests, in TEST_PROCESSES=2 processes
 # make test-long  the tests that take minutes each
 # make lint    style of Python and C++
 # make wheel   a wheel of this checkout, in dist/
@@ -7,6 +7,7 @@
 # make bench   time a selection against other frameworks (10 minutes), report in .benchmarks/; bench-full: all (40)
 # make clean   remove what was built; .venv, data and runs stay
 PYTHON ?= python3
+TEST_PROCESSES ?= 2
 VENV ?= .venv
 DATA ?= data
 RUNS ?= runs
@@ -46,8 +47,9 @@ $(DATA)/digits: | $(VENV)/.built
 train: $(VENV)/.built $(DATA)/digits
 	$(bin)/sknet train -c python/configs/sknet/digits.yaml --data_dir $(DATA)/digits --ckpt_save_dir $(RUNS)/digits
 
+# One file's tests stay in one process, which keeps what they compile.
 test: $(VENV)/.built $(VENV)/.installed-dev
-	$(bin)/python -m pytest
+	$(bin)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 test-long: $(VENV)/.built $(VENV)/.installed-dev
 	$(bin)/python -m pytest -m long

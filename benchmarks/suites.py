@@ -30,6 +30,17 @@ OPS = (KERNEL, LAYER, TORCH, ONNX, OPENVINO)
 
 FEW = ("c128_56", "c256_28", "c512_14", "c1024_7")  # one shape of each stage
 
+CONVOLUTIONS = (  # what the networks are made of besides SK units
+    "c3_64_224_k7_s2",
+    "c64_64_56_k3_residual",
+    "c128_128_28_k3_residual",
+    "c256_256_14_k3_residual",
+    "c512_512_7_k3_residual",
+    "c256_512_28_k1_residual",
+    "c1024_512_14_k1",
+    "c2048_1024_7_k1",
+)
+
 EFFORTS = {"quick": Effort(rounds=3, turn=0.1, most=30), "full": Effort()}
 
 
@@ -76,12 +87,12 @@ def _full() -> list[Entry]:
             found.append(Entry(case, (*FORWARD, KERNEL_1) if case.batch == 32 else FORWARD))
     for family in layers:
         found += _with(cases(family, (8,), "train"), (*TRAIN, KERNEL_1))
-    found += _with(cases("sk_grouped", (8,), cache="cold", names=FEW), FORWARD)
-    found += _with(cases("sk_grouped", (1,), names=("c256_28", "c1024_7")), (KERNEL, PLAIN))
-    found += _with(cases("conv_bn_act", (8,)), OPS)
     found += _with(cases("networks", (8, 1)), NETWORK)
     found += _with(cases("networks", (8,), "step", names=("skresnet18", "skresnext50_32x4d.timm")), STEP)
     found += _with(cases("networks", (1,), names=("skresnet18",)), (LAYER, PLAIN))
+    found += _with(cases("sk_grouped", (8,), cache="cold", names=FEW), FORWARD)
+    found += _with(cases("sk_grouped", (1,), names=("c256_28", "c1024_7")), (KERNEL, PLAIN))
+    found += _with(cases("conv_bn_act", (8,), names=CONVOLUTIONS), OPS)
     return found
 
 

@@ -11,7 +11,7 @@ struct Block {
 #endif
 };
 
-inline constexpr int64_t kChain = 72;
+inline constexpr int64_t kChain = 36;
 
 // out[i][p] (+)= sum over c, t of w[c][t][i] * x[c * channel + offset[t] + p], i < CO, p < NV vectors.
 template <int CO, int NV>

@@ -129,8 +129,8 @@ def test_saved_config_loads_again(tmp_path: Path) -> None:
             "use_nesterov: True given, but this version has not: Nesterov momentum with lamb",
         ),
         ("opt: adamw\neps: 0", "eps: expected above 0 with opt adamw"),
-        ("scheduler: multi_step_decay", "milestones: expected at least one epoch"),
-        ("milestones: [3, x]", "milestones: expected a whole number, got [3, 'x']"),
+        ("scheduler: multi_step_decay", "multi_step_decay_milestones: expected at least one epoch"),
+        ("multi_step_decay_milestones: [3, x]", "multi_step_decay_milestones: expected a whole number, got [3, 'x']"),
         ("dataset_download: True", "dataset_download: True given"),
     ],
 )

@@ -85,7 +85,13 @@ def assert_same_as_rows(shown: dict, rows: list[dict]) -> None:
         {"epoch_size": 4, "warmup_epochs": 0, "decay_epochs": 4, "min_lr": 0.0},
         {"epoch_size": 5, "warmup_epochs": 1, "decay_epochs": 4, "scheduler": "constant"},
         {"epoch_size": 9, "warmup_epochs": 2, "decay_epochs": 3, "scheduler": "step_decay", "decay_rate": 0.3},
-        {"epoch_size": 9, "warmup_epochs": 1, "scheduler": "multi_step_decay", "milestones": (5, 2), "decay_rate": 0.1},
+        {
+            "epoch_size": 9,
+            "warmup_epochs": 1,
+            "scheduler": "multi_step_decay",
+            "multi_step_decay_milestones": (5, 2),
+            "decay_rate": 0.1,
+        },
         {"epoch_size": 6, "warmup_epochs": 1, "scheduler": "polynomial_decay", "decay_rate": 2.0},
     ],
 )
@@ -101,7 +107,7 @@ def test_learning_rates_are_mindcvs(values: dict) -> None:
         warmup_factor=config.warmup_factor,
         decay_epochs=config.decay_epochs,
         decay_rate=config.decay_rate,
-        milestones=list(config.milestones),
+        milestones=list(config.multi_step_decay_milestones),
         num_epochs=config.epoch_size,
     )
     np.testing.assert_allclose(learning_rates(config, 7), theirs, rtol=1e-9, atol=1e-12)

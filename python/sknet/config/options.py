@@ -153,7 +153,9 @@ class Config:
         "factor of each step of step_decay and multi_step_decay; power of polynomial_decay",
         at_least=0,
     )
-    milestones: tuple[int, ...] = _option((), "scheduler", "multi_step_decay: epochs after the warm-up")
+    multi_step_decay_milestones: tuple[int, ...] = _option(
+        (), "scheduler", "multi_step_decay: epochs after the warm-up"
+    )
 
     opt: str = _option("momentum", "optimizer", "optimizer", ("momentum", "nesterov", "adamw", "lamb"))
     momentum: float = _option(0.9, "optimizer", "share of the last update that the next one keeps", at_least=0, below=1)
@@ -194,8 +196,10 @@ class Config:
         if min(self.std) <= 0:
             raise ConfigError(f"std: expected positive numbers, got {self.std}")
         self._check_augmentation()
-        if self.scheduler == "multi_step_decay" and not self.milestones:
-            raise ConfigError("milestones: expected at least one epoch for scheduler multi_step_decay, got none")
+        if self.scheduler == "multi_step_decay" and not self.multi_step_decay_milestones:
+            raise ConfigError(
+                "multi_step_decay_milestones: expected at least one epoch for scheduler multi_step_decay, got none"
+            )
         if self.opt in ("adamw", "lamb") and self.eps == 0:
             raise ConfigError(f"eps: expected above 0 with opt {self.opt}, got 0")
         if self.pretrained and self.ckpt_path:

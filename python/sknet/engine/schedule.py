@@ -14,7 +14,7 @@ def _factor(config: Config, epochs: float) -> float:
     if config.scheduler == "step_decay":
         return config.decay_rate ** (math.floor(epochs) // config.decay_epochs)
     if config.scheduler == "multi_step_decay":
-        return config.decay_rate ** bisect.bisect_right(sorted(config.milestones), math.floor(epochs))
+        return config.decay_rate ** bisect.bisect_right(sorted(config.multi_step_decay_milestones), math.floor(epochs))
     if config.scheduler == "polynomial_decay":
         return (1 - epochs / (config.epoch_size - config.warmup_epochs)) ** config.decay_rate
     return 1.0
@@ -25,7 +25,7 @@ def learning_rates(config: Config, steps_per_epoch: int) -> list[float]:
 
     Linear warm-up from lr * warmup_factor over warmup_epochs; then what `scheduler` says: constant; a cosine from lr to
     min_lr over decay_epochs, and min_lr for what is left; times decay_rate every decay_epochs, or at each of the
-    milestones (epochs after the warm-up); or a polynomial of power decay_rate that ends at 0.
+    multi_step_decay_milestones (epochs after the warm-up); or a polynomial of power decay_rate that ends at 0.
     """
     rates = []
     for step in range(config.epoch_size * steps_per_epoch):

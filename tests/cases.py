@@ -239,6 +239,13 @@ CONV = [
     ConvCase("many channels dilated", 1, 64, (14, 19), 64, padding=2, dilation=2),
     ConvCase("many channels dilated by 3 without padding", 1, 64, (19, 22), 64, padding=0, dilation=3, relu=False),
     ConvCase("more channels in than out with more padding", 1, 96, (17, 31), 64, padding=2),
+    # Enough channels for the weight gradient as a matrix product, and enough images for several of them.
+    ConvCase("many channels pointwise", 3, 48, (9, 11), 64, kernel=1, padding=0, residual=True),
+    ConvCase("many channels pointwise on whole vectors", 7, 64, (32, 32), 128, kernel=1, padding=0, relu=False),
+    ConvCase("many channels pointwise strided", 2, 80, (13, 14), 64, kernel=1, stride=2, padding=0, relu=False),
+    ConvCase("many channels strided", 2, 32, (13, 11), 64, stride=2),
+    ConvCase("many channels 5x5 dilated", 2, 16, (7, 9), 32, kernel=5, padding=4, dilation=2),
+    ConvCase("many channels and taps that meet only padding", 2, 16, (3, 5), 32, padding=6, dilation=6),
 ]
 
 SK_CONV = [
@@ -261,6 +268,7 @@ SK_CONV = [
     SkConvCase("without ReLU", 1, 8, (7, 3), 8, groups=2, relu=False),
     SkConvCase("rows over vector tails", 1, 8, (3, 35), 8, groups=2),
     SkConvCase("dense split of many channels", 2, 64, (13, 10), 64, split_input=True),
+    SkConvCase("dense split of many channels strided", 2, 64, (13, 10), 64, split_input=True, stride=2),
 ]
 
 ATTENTION = [

@@ -32,6 +32,8 @@ namespace sknet_ops::cpu::SKNET_ISA {
 //
 #include "cpu/kernel/winograd_weight.h"
 //
+#include "cpu/kernel/weight_product.h"
+//
 #include "cpu/kernel/conv_forward.h"
 //
 #include "cpu/kernel/conv_backward.h"

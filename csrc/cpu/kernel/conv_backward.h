@@ -265,6 +265,22 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
     float* at = shared_scratch(Shared::kSums, floats);
     for (int m = 0; m < set.branches; ++m) sums[m].sums = at, at += sums[m].sum_floats();
   }
+  // Otherwise dweight as matrix products, where the channels fill vectors.
+  bool products = !fast_weights;
+  for (int m = 0; m < set.branches; ++m) {
+    products = products && plan.taps[m].count > 0 && suits_weight_product(set.branch[m]);
+  }
+  WeightProduct product[kMaxBranches];
+  [[maybe_unused]] float* product_sums[kMaxBranches];
+  if (products) {
+    int64_t floats = 0;
+    for (int m = 0; m < set.branches; ++m) floats += weight_product_floats(set.branch[m]);
+    float* at = shared_scratch(Shared::kSums, floats);
+    for (int m = 0; m < set.branches; ++m) {
+      product[m] = plan_weight_product(set.branch[m], plan.taps[m], in.pitch);
+      product_sums[m] = at, at += weight_product_floats(set.branch[m]);
+    }
+  }
   const int64_t flat_image = set.branches * shape.c_out * flat, x_image = channels * (x_direct ? hw_in : in.channel);
   const int64_t chunk = max_of(1, min_of(shape.n, kChunkFloats / max_of(dz_image, max_of(flat_image, x_image))));
   float* spread = shared_scratch(Shared::kPlanesB, chunk * flat_image);
@@ -319,6 +335,15 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
     }
     const float* planes = x_direct ? x + n0 * x_image : padded;
     const int64_t channel = x_direct ? hw_in : in.channel;
+    if (products) {
+#if SKNET_VEC > 1
+      for (int m = 0; m < set.branches; ++m) {
+        weight_product_add(product[m], plan.taps[m], now, n0 == 0, planes + set.first_in(m, 0) * channel, channel,
+                           x_image, spread + m * shape.c_out * flat, flat, flat_image, product_sums[m]);
+      }
+#endif
+      continue;
+    }
     const int64_t wide = ceil_div(group_out, 4), range = 8 * kPairs;
     for (int m = 0; m < set.branches; ++m) {
       const int64_t k2 = set.branch[m].kernel * set.branch[m].kernel, per_channel = group_in * k2;
@@ -342,6 +367,10 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
     bool finite = true;
     for (int m = 0; m < set.branches; ++m) finite = winograd_weights_finish(sums[m], dweight[m]) && finite;
     if (!finite) conv_backward(set, x, weight, dx, dweight, produce, true);
+  }
+  for (int m = 0; m < set.branches && products; ++m) {
+    const int64_t k2 = set.branch[m].kernel * set.branch[m].kernel;
+    weight_product_finish(product[m], plan.taps[m], k2, product_sums[m], dweight[m]);
   }
 #endif
 }

@@ -4,6 +4,7 @@
 from sknet_ops import functional
 from sknet_ops.backends import active_backend, available_backends
 from sknet_ops.binary import active_isa, num_threads, set_num_threads
+from sknet_ops.freezing import freeze, unfreeze
 from sknet_ops.fusion import fuse
 from sknet_ops.layers import SelectiveKernel
 from sknet_ops.profiling import profile
@@ -14,11 +15,13 @@ __all__ = [
     "active_isa",
     "available_backends",
     "describe",
+    "freeze",
     "functional",
     "fuse",
     "num_threads",
     "profile",
     "set_num_threads",
+    "unfreeze",
 ]
 
 

@@ -55,6 +55,7 @@ def conv_bn_act(
     training: bool = False,
     eps: float = 1e-5,
     momentum: float = 0.1,
+    frozen: bool = False,
 ) -> Tensor:
     """Convolution, batch norm, optional residual, optional ReLU: ``relu(norm(conv(x)) + residual)``.
 
@@ -67,6 +68,8 @@ def conv_bn_act(
             ``((stride - 1) + dilation * (k - 1)) // 2``.
         relu: False leaves the ReLU out.
         training, eps, momentum: Of the norm, see the module.
+        frozen: The weight does not change any more: outside of training its packed form is kept between calls, see
+            :func:`sknet_ops.freeze`.
 
     Returns:
         (n, c_out, h_out, w_out), h_out = (h + 2 padding - dilation (k - 1) - 1) // stride + 1.
@@ -88,7 +91,7 @@ def conv_bn_act(
     if residual is not None:
         specs = specs + (_spec(name, "residual", residual),)
         inputs = inputs + (residual,)
-    op = _conv_bn_act_op(specs, stride, padding, dilation, groups, relu, training, eps, momentum)
+    op = _conv_bn_act_op(specs, stride, padding, dilation, groups, relu, training, eps, momentum, frozen)
     return op(*inputs)[0]
 
 
@@ -243,6 +246,7 @@ def selective_kernel(
     momentum: float = 0.1,
     attn_eps: float = 1e-5,
     attn_momentum: float = 0.1,
+    frozen: bool = False,
 ) -> Tensor:
     """The whole unit in one op: ``sk_select(u, sk_attention(u))`` of ``u = sk_conv(x)``.
 
@@ -257,6 +261,7 @@ def selective_kernel(
         training: Of all norms, see the module.
         eps, momentum: Of the branches' norms.
         attn_eps, attn_momentum: Of the attention's norm.
+        frozen: As in :func:`conv_bn_act`, of the weights.
 
     Returns:
         y: (n, c_out, h_out, w_out).
@@ -276,7 +281,8 @@ def selective_kernel(
         _spec(name, "fc_select", fc_select),
     )
     conv_attrs = (stride, padding, dilation, groups, split_input, relu)
-    op = _selective_kernel_op(specs, attn_specs, conv_attrs, training, eps, momentum, attn_eps, attn_momentum)
+    norm_attrs = (training, eps, momentum, attn_eps, attn_momentum)
+    op = _selective_kernel_op(specs, attn_specs, conv_attrs, norm_attrs, frozen)
     attn = (fc_reduce, attn_gamma, attn_beta, attn_moving_mean, attn_moving_variance, fc_select)
     return op(x, *weights, *gammas, *betas, *moving_means, *moving_variances, *attn)[0]
 
@@ -319,8 +325,9 @@ def _refuse(op: str, arg: str, got: str, expected: str) -> None:
 
 
 @constexpr(check=False)
-def _conv_bn_act_op(specs, stride, padding, dilation, groups, relu, training, eps, momentum) -> ops.Custom:
+def _conv_bn_act_op(specs, stride, padding, dilation, groups, relu, training, eps, momentum, frozen) -> ops.Custom:
     op = "conv_bn_act"
+    checks.boolean(op, "frozen", frozen)
     x, weight, *norm = specs[:6]
     _common_attributes(op, stride, groups, relu, training)
     checks.integer(op, "dilation", dilation, 1)
@@ -347,6 +354,7 @@ def _conv_bn_act_op(specs, stride, padding, dilation, groups, relu, training, ep
         groups=groups,
         eps=float(eps),
         momentum=float(momentum),
+        frozen=frozen,
     )
 
 
@@ -403,8 +411,10 @@ def _max_pool_op(x: Spec, kernel: int, stride: int, padding: int, same: bool) ->
 
 
 @constexpr(check=False)
-def _selective_kernel_op(specs, attn_specs, conv_attrs, training, eps, momentum, attn_eps, attn_momentum) -> ops.Custom:
+def _selective_kernel_op(specs, attn_specs, conv_attrs, norm_attrs, frozen) -> ops.Custom:
     op = "selective_kernel"
+    checks.boolean(op, "frozen", frozen)
+    training, eps, momentum, attn_eps, attn_momentum = norm_attrs
     padding, dilation = _branches(op, specs, conv_attrs, training)
     checks.norm_attributes(op, eps, momentum)
     checks.norm_attributes(op, attn_eps, attn_momentum, "attn_")
@@ -423,6 +433,7 @@ def _selective_kernel_op(specs, attn_specs, conv_attrs, training, eps, momentum,
         momentum=float(momentum),
         attn_eps=float(attn_eps),
         attn_momentum=float(attn_momentum),
+        frozen=frozen,
     )
 
 

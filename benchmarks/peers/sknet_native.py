@@ -105,8 +105,9 @@ def selective_kernel_arguments(case: Case) -> tuple[dict[str, Any], dict[str, An
 def _conv_bn_act(case: Case) -> Callable[[], dict[str, Any]]:
     tensors, attributes = conv_bn_act_arguments(case)
     op = native().conv_bn_act
-    if case.mode == "forward":
-        return lambda: op(**tensors, **attributes)
+    if case.mode == "forward":  # frozen, as sknet_mindspore's layers are
+        kept = native().Kept()
+        return lambda: op(**tensors, **attributes, kept=kept)
     grad, dy = native().conv_bn_act_grad, _input(np.random.default_rng(1), case.output_shape)
     inputs = {name: value for name, value in tensors.items() if name != "residual"}
 
@@ -121,7 +122,8 @@ def _selective_kernel(case: Case) -> Callable[[], dict[str, Any]]:
     tensors, attributes = selective_kernel_arguments(case)
     op, grad = native().selective_kernel, native().selective_kernel_grad
     if case.mode == "forward":
-        return lambda: op(**tensors, **attributes)
+        kept = native().Kept()
+        return lambda: op(**tensors, **attributes, kept=kept)
     dy = _input(np.random.default_rng(1), case.output_shape)
 
     def train() -> dict[str, Any]:

@@ -55,4 +55,7 @@ SKNET_OPS_API void sknet_ops_set_num_threads(int threads) { sknet_ops::cpu::set_
 // Whether the automatic choice of threads leaves OMP_NUM_THREADS out of account.
 SKNET_OPS_API void sknet_ops_ignore_omp_num_threads(int ignore) { sknet_ops::cpu::ignore_omp_num_threads(ignore != 0); }
 
+// Frozen layers pack their weights anew at their next call.
+SKNET_OPS_API void sknet_ops_forget_kept_weights() { sknet_ops::forget_kept_weights(); }
+
 }  // extern "C"

@@ -28,6 +28,11 @@ namespace sknet_ops {
 // The table that the descriptions in this library call.
 const OpTable<float>& active_table() { return cuda::table(); }
 
+// The kernels take weights as they are.
+KeptWeights* make_kept_weights() { return nullptr; }
+void free_kept_weights(KeptWeights*) {}
+void forget_kept_weights() {}
+
 namespace glue {
 void set_stream(void* stream) { cuda::context().stream = stream; }
 }  // namespace glue

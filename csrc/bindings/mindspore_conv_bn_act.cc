@@ -14,11 +14,13 @@ struct ConvBnActAttrs : mindspore::AotKernelData {
       : conv{int_attr(op, extra, "stride"), int_attr(op, extra, "padding"), int_attr(op, extra, "dilation"),
              int_attr(op, extra, "groups")},
         norm(norm_attrs(op, extra)),
-        residual(bool_attr(op, extra, "residual")) {}
+        residual(bool_attr(op, extra, "residual")),
+        kept(bool_attr(op, extra, "frozen") && !norm.training) {}
 
   check::ConvAttrs conv;
   NormParams norm;
   bool residual;
+  Kept kept;
 };
 
 // x, weight, gamma, beta, moving_mean, moving_variance from input `first` on.
@@ -60,7 +62,8 @@ struct ConvBnAct {
     check::ConvBnActShapes shapes = op_shapes(in, 0);
     const check::TensorShape residual = a.residual ? in[6] : check::TensorShape{};
     if (a.residual) shapes.residual = &residual;
-    const ConvBnActParams p = check::conv_bn_act(kName, shapes, a.conv, a.norm);
+    ConvBnActParams p = check::conv_bn_act(kName, shapes, a.conv, a.norm);
+    p.kept = a.kept.get();
 
     Cursor at(params);
     ConvBnActForward<float> t{};

@@ -89,6 +89,19 @@ bool bool_attr(const char* op, mindspore::AotExtra& extra, const char* name);
 int64_t int_attr(const char* op, mindspore::AotExtra& extra, const char* name);
 float float_attr(const char* op, mindspore::AotExtra& extra, const char* name);
 Dims ints_attr(const char* op, mindspore::AotExtra& extra, const char* name);
+// What a frozen layer's op keeps, as long as its kernel lives; nothing for any other.
+class Kept {
+ public:
+  explicit Kept(bool frozen) : weights_(frozen ? make_kept_weights() : nullptr) {}
+  ~Kept() { free_kept_weights(weights_); }
+  Kept(const Kept&) = delete;
+  Kept& operator=(const Kept&) = delete;
+  KeptWeights* get() const { return weights_; }
+
+ private:
+  KeptWeights* weights_;
+};
+
 NormParams norm_attrs(const char* op, mindspore::AotExtra& extra, const std::string& prefix = "");
 
 template <class Op>

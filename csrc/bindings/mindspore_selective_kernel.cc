@@ -18,11 +18,13 @@ const char* const kAttentionInputs[] = {"fc_reduce",        "attn_gamma",       
 struct SelectiveKernelAttrs : BranchAttrs {
   SelectiveKernelAttrs(const char* op, mindspore::AotExtra& extra)
       : BranchAttrs(op, extra),
-        attn_norm{norm.training, true, float_attr(op, extra, "attn_eps"), float_attr(op, extra, "attn_momentum")} {}
+        attn_norm{norm.training, true, float_attr(op, extra, "attn_eps"), float_attr(op, extra, "attn_momentum")},
+        kept(bool_attr(op, extra, "frozen") && !norm.training) {}
 
   int all_inputs() const { return inputs() + 6; }
 
   NormParams attn_norm;
+  Kept kept;
 };
 
 check::SelectiveKernelShapes op_shapes(const SelectiveKernelAttrs& a, const Shapes& in, int first) {
@@ -69,7 +71,8 @@ struct SelectiveKernel {
   }
 
   static void run(const Attrs& a, const Shapes& in, void** params) {
-    const SelectiveKernelParams p = check::selective_kernel(kName, op_shapes(a, in, 0), a.conv(), a.norm, a.attn_norm);
+    SelectiveKernelParams p = check::selective_kernel(kName, op_shapes(a, in, 0), a.conv(), a.norm, a.attn_norm);
+    p.kept = a.kept.get();
     Cursor at(params);
     SelectiveKernelForward<float> t{};
     take_inputs(a, at, t);

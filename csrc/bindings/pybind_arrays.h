@@ -227,6 +227,23 @@ py::dict dispatch(const Target& target, const py::handle& x, Body body) {
   return wide ? body(double{}) : body(float{});
 }
 
+// What a frozen layer keeps between calls, in Python's hands.
+class Kept {
+ public:
+  Kept() : weights_(make_kept_weights()) {}
+  ~Kept() { free_kept_weights(weights_); }
+  Kept(const Kept&) = delete;
+  Kept& operator=(const Kept&) = delete;
+  // Of an argument that may be None.
+  static KeptWeights* of(const char* op, const Kept* kept, bool training) {
+    if (kept != nullptr && training) value_error(op, "kept", "got one in training, expected None");
+    return kept == nullptr ? nullptr : kept->weights_;
+  }
+
+ private:
+  KeptWeights* weights_;
+};
+
 // The op itself, while other Python threads run.
 template <typename Function, typename Params, typename Tensors>
 void call(Function function, const Params& params, const Tensors& tensors) {

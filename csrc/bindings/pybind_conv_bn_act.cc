@@ -11,7 +11,8 @@ using Isa = std::optional<std::string>;
 
 py::dict conv_bn_act(handle x, handle weight, handle gamma, handle beta, handle moving_mean, handle moving_variance,
                      handle residual, int64_t stride, int64_t padding, int64_t dilation, int64_t groups, float eps,
-                     float momentum, bool relu, bool training, const std::string& backend, const Isa& isa) {
+                     float momentum, bool relu, bool training, const std::string& backend, const Isa& isa,
+                     const Kept* kept) {
   const char* op = "conv_bn_act";
   const Target target = make_target(op, backend, isa);
   return dispatch(target, x, [&](auto zero) {
@@ -23,9 +24,10 @@ py::dict conv_bn_act(handle x, handle weight, handle gamma, handle beta, handle 
     if (!residual.is_none()) {
       add = arrays.input("residual", residual);
     }
-    const ConvBnActParams p =
+    ConvBnActParams p =
         check::conv_bn_act(op, {in.shape, w.shape, norm.shapes(), residual.is_none() ? nullptr : &add.shape},
                            {stride, padding, dilation, groups}, {training, relu, eps, momentum});
+    p.kept = Kept::of(op, kept, training);
     const ConvShape& s = p.conv;
     ConvBnActForward<T> t{in.data, w.data, norm.tensors(), add.data, nullptr, nullptr, nullptr, nullptr};
     t.y = arrays.output("y", {s.n, s.c_out, s.h_out, s.w_out});
@@ -82,7 +84,7 @@ void add_conv_bn_act(py::module_& m) {
   m.def("conv_bn_act", &conv_bn_act, arg("x"), arg("weight"), arg("gamma"), arg("beta"), arg("moving_mean"),
         arg("moving_variance"), arg("residual") = py::none(), py::kw_only(), arg("stride") = 1, arg("padding") = 0,
         arg("dilation") = 1, arg("groups") = 1, arg("eps") = 1e-5f, arg("momentum") = 0.1f, arg("relu") = true,
-        arg("training") = false, arg("backend") = "cpu", arg("isa") = py::none(),
+        arg("training") = false, arg("backend") = "cpu", arg("isa") = py::none(), arg("kept") = py::none(),
         "x (n, c_in, h, w), weight (c_out, c_in / groups, k, k), norm vectors (c_out,), residual like y\n"
         "-> y (n, c_out, h_out, w_out); training: also z like y, mean and inv_std (c_out,)");
   m.def("conv_bn_act_grad", &conv_bn_act_grad, arg("dy"), arg("x"), arg("weight"), arg("gamma"), arg("beta"),

@@ -72,6 +72,11 @@ PYBIND11_MODULE(_native, m) {
       "arrays. backend is 'cpu' or 'reference'; isa names an instruction set of the cpu backend, None is the best.\n"
       "Every op returns a dict of fresh arrays; with training=True it also holds what the gradient op needs, and the\n"
       "moving statistics are updated in place. Wrong types raise TypeError, wrong shapes and values ValueError.";
+  py::class_<Kept>(
+      m, "Kept",
+      "Packed weights that calls of one layer with kept=... share. For weights that do not change: the arrays'\n"
+      "addresses and a sample of their values are looked at, not all of them.")
+      .def(py::init<>());
   add_conv_bn_act(m);
   add_sk_conv(m);
   add_sk_attention(m);
@@ -85,6 +90,7 @@ PYBIND11_MODULE(_native, m) {
   m.def("active_backend", [] { return active_backend(); }, "The backend that the environment selects.");
   m.def("num_threads", &cpu::num_threads, "Threads that the next call will use.");
   m.def("set_num_threads", &set_num_threads, py::arg("threads"), "0: back to the automatic choice.");
+  m.def("forget_kept_weights", &forget_kept_weights, "Every Kept is filled anew.");
   m.def(
       "poison_outputs", [](bool on) { poison = on; }, py::arg("on"),
       "Fill fresh outputs with NaN before each op, so that a test sees what a kernel did not write.");

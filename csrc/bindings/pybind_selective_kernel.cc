@@ -17,7 +17,7 @@ py::dict selective_kernel(handle x, const py::sequence& weight, const py::sequen
                           handle attn_gamma, handle attn_beta, handle attn_moving_mean, handle attn_moving_variance,
                           handle fc_select, const Ints& padding, const Ints& dilation, int64_t stride, int64_t groups,
                           bool split_input, float eps, float momentum, float attn_eps, float attn_momentum, bool relu,
-                          bool training, const std::string& backend, const Isa& isa) {
+                          bool training, const std::string& backend, const Isa& isa, const Kept* kept) {
   const char* op = "selective_kernel";
   const Target target = make_target(op, backend, isa);
   return dispatch(target, x, [&](auto zero) {
@@ -28,10 +28,11 @@ py::dict selective_kernel(handle x, const py::sequence& weight, const py::sequen
     const Input<T> reduce = arrays.input("fc_reduce", fc_reduce), select = arrays.input("fc_select", fc_select);
     const NormInput<T> norm =
         arrays.norm("attn_", "", attn_gamma, attn_beta, attn_moving_mean, attn_moving_variance, training);
-    const SelectiveKernelParams p =
+    SelectiveKernelParams p =
         check::selective_kernel(op, {branch.shapes(in.shape), reduce.shape, norm.shapes(), select.shape},
                                 {stride, groups, split_input, list(padding), list(dilation)},
                                 {training, relu, eps, momentum}, {training, true, attn_eps, attn_momentum});
+    p.kept = Kept::of(op, kept, training);
     const SkConvParams& c = p.conv;
     SelectiveKernelForward<T> t{};
     t.x = in.data;
@@ -114,7 +115,7 @@ void add_selective_kernel(py::module_& m) {
         arg("attn_moving_variance"), arg("fc_select"), py::kw_only(), arg("padding"), arg("dilation"),
         arg("stride") = 1, arg("groups") = 1, arg("split_input") = false, arg("eps") = 1e-5f, arg("momentum") = 0.1f,
         arg("attn_eps") = 1e-5f, arg("attn_momentum") = 0.1f, arg("relu") = true, arg("training") = false,
-        arg("backend") = "cpu", arg("isa") = py::none(),
+        arg("backend") = "cpu", arg("isa") = py::none(), arg("kept") = py::none(),
         "The arguments of sk_conv, then those of sk_attention\n"
         "-> y (n, c_out, h_out, w_out), attention (n, branches, c_out); training: also z, mean, inv_std, pooled,\n"
         "hidden, attn_mean, attn_inv_std");

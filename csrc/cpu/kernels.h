@@ -8,6 +8,7 @@
 #include <immintrin.h>
 #endif
 
+#include "cpu/kept_weights.h"
 #include "cpu/peak.h"
 #include "cpu/plan.h"
 #include "cpu/scratch.h"

@@ -8,7 +8,20 @@
 
 namespace sknet_ops::cpu {
 
-enum class Shared : int { kWeights, kPlanes, kPlanesB, kPlanesC, kBranches, kStats, kSmall, kRecompute, kSums, kTurnedX, kTurnedZ, kCount };
+enum class Shared : int {
+  kWeights,
+  kPlanes,
+  kPlanesB,
+  kPlanesC,
+  kBranches,
+  kStats,
+  kSmall,
+  kRecompute,
+  kSums,
+  kTurnedX,
+  kTurnedZ,
+  kCount
+};
 enum class Local : int { kPlanes, kPlanesB, kTile, kRow, kCount };
 
 // Memory seen by all workers. Throws std::bad_alloc.

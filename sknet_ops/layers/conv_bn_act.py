@@ -11,6 +11,7 @@ from sknet_ops.layers.holders import (
     conv_settings,
     describe,
     is_relu,
+    may_freeze,
     norm_settings,
     uses_batch_statistics,
 )
@@ -80,6 +81,7 @@ class ConvBnAct(nn.Cell):
             )
         # Past Cell.__setattr__, which would make them children.
         object.__setattr__(self, "conv_holder", conv)
+        may_freeze(conv)
         object.__setattr__(self, "norm_holder", norm)
 
     def construct(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
@@ -104,6 +106,7 @@ class ConvBnAct(nn.Cell):
             training=uses_batch_statistics(norm),
             eps=self.eps,
             momentum=self.momentum,
+            frozen=self.conv_holder.weights_frozen,
         )
 
 

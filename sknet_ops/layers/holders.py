@@ -120,3 +120,9 @@ def uses_batch_statistics(norm: nn.BatchNorm2d) -> bool:
     if norm.use_batch_statistics is None:
         return norm.training
     return norm.use_batch_statistics
+
+
+def may_freeze(conv: nn.Conv2d) -> None:
+    """Gives a holder the mark that freeze sets: it is the convolution, always a child of the network, that knows."""
+    if not hasattr(conv, "weights_frozen"):
+        object.__setattr__(conv, "weights_frozen", False)

@@ -15,6 +15,7 @@ from sknet_ops.layers.holders import (
     conv_settings,
     describe,
     is_relu,
+    may_freeze,
     norm_settings,
     uses_batch_statistics,
 )
@@ -131,6 +132,8 @@ class SelectiveKernel(nn.Cell):
     def _bind(self, settings: dict) -> None:
         for name, value in settings.items():
             object.__setattr__(self, name, value)  # past Cell.__setattr__, which would make the holders children
+        for conv in self.conv_holders:
+            may_freeze(conv)
 
     def construct(self, x: Tensor) -> Tensor:
         training = uses_batch_statistics(self.attn.bn)
@@ -162,6 +165,7 @@ class SelectiveKernel(nn.Cell):
             momentum=self.momentum,
             attn_eps=self.attn_eps,
             attn_momentum=self.attn_momentum,
+            frozen=self.conv_holders[0].weights_frozen,
         )
 
     def attention(self, x: Tensor) -> Tensor:

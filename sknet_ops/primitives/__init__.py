@@ -25,7 +25,9 @@ __all__ = ["conv_bn_act", "max_pool", "selective_kernel", "sk_attention", "sk_co
 def _chosen(native: Callable) -> Callable:
     @wraps(native)
     def make(**attrs):
-        return backends.primitive(native.__name__, attrs) or native(**attrs)
+        # What a frozen layer keeps is the native library's own affair.
+        others = {name: value for name, value in attrs.items() if name != "frozen"}
+        return backends.primitive(native.__name__, others) or native(**attrs)
 
     return make
 

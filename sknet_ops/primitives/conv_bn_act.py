@@ -23,6 +23,7 @@ def conv_bn_act(
     groups: int,
     eps: float,
     momentum: float,
+    frozen: bool = False,
 ) -> ops.Custom:
     """Inputs: x, weight, gamma, beta, moving_mean, moving_variance[, residual].
 
@@ -38,6 +39,7 @@ def conv_bn_act(
         groups=groups,
         eps=eps,
         momentum=momentum,
+        frozen=frozen,
     )
     grad_op = make_custom("conv_bn_act_grad", ["dx", "dweight", "dgamma", "dbeta"] + ["dresidual"] * residual, attrs)
 

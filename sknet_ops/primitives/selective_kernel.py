@@ -26,6 +26,7 @@ def selective_kernel(
     momentum: float,
     attn_eps: float,
     attn_momentum: float,
+    frozen: bool = False,
 ) -> ops.Custom:
     """Inputs: the 1 + 5 M of sk_conv, fc_reduce, attn_gamma, attn_beta, attn_moving_mean, attn_moving_variance,
     fc_select.
@@ -45,6 +46,7 @@ def selective_kernel(
         momentum=momentum,
         attn_eps=attn_eps,
         attn_momentum=attn_momentum,
+        frozen=frozen,
     )
     branches = len(dilation)
     conv_inputs = 1 + 5 * branches

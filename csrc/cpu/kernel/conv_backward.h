@@ -87,7 +87,8 @@ static bool input_gradient_fast(const ConvSet& set, int64_t n0, int64_t images, 
     Winograd w = plan_winograd(t);
     w.source_pitch = pitch;
     const bool finite = winograd(
-        w, [&](int64_t n, int64_t co) { return dz + ((n * set.branches + m) * shape.c_out + co) * plane; },
+        w, PackedWeights{},
+        [&](int64_t n, int64_t co) { return dz + ((n * set.branches + m) * shape.c_out + co) * plane; },
         [&](int64_t first, int64_t co, int64_t count, float* to) {
           const float* from = weight[m] + (co * shape.c_in + first) * 9;
           for (int64_t c = 0; c < count; ++c, from += shape.c_in * 9) {

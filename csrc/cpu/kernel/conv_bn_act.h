@@ -5,7 +5,7 @@ static void conv_bn_act(const ConvBnActParams& p, const ConvBnActForward<float>&
   const ConvShape& s = p.conv;
   if (s.n == 0) return;
   const int64_t hw = s.h_out * s.w_out, planes = s.n * s.c_out;
-  const ConvSet set{&s, 1, false};
+  const ConvSet set{&s, 1, false, p.kept};
   if (!p.norm.training) {
     Affine* affine = reinterpret_cast<Affine*>(shared_scratch(Shared::kSmall, s.c_out * 4));
     for (int64_t c = 0; c < s.c_out; ++c) affine[c] = moving_affine(t.norm, c, p.norm.eps);

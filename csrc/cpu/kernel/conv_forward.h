@@ -144,6 +144,7 @@ struct ConvSet {
   const ConvShape* branch;
   int branches;
   bool split;
+  KeptWeights* kept = nullptr;
   int64_t channels() const { return split ? branch[0].c_in * branches : branch[0].c_in; }  // of the input tensor
   int64_t group_in() const { return branch[0].c_in / branch[0].groups; }
   int64_t group_out() const { return branch[0].c_out / branch[0].groups; }
@@ -180,6 +181,18 @@ static inline bool prefer_lanes(const PlaneLayout& layout, bool direct, int64_t 
   return lanes <= run;
 }
 
+// Of the plain way's packed weights.
+static uint64_t plain_weights_key(const ConvSet& set, const ForwardPlan& plan, const OutBlocks& out,
+                                  const float* const* weight) {
+  uint64_t key = mixed_key(kVec, out.lanes ? 1 : 0);
+  for (int m = 0; m < set.branches; ++m) {
+    const int64_t k2 = set.branch[m].kernel * set.branch[m].kernel;
+    key = weight_key(key, weight[m], set.branch[m].c_out * set.group_in() * k2);
+    for (int64_t t = 0; t < plan.taps[m].count; ++t) key = mixed_key(key, static_cast<uint64_t>(plan.taps[m].index[t]));
+  }
+  return key;
+}
+
 // emitter(m, n, c) makes the object that takes an output plane (emit.h).
 template <typename Emitter>
 static void conv_forward(const ConvSet& set, const float* x, const float* const* weight, Emitter&& emitter) {
@@ -195,6 +208,8 @@ static void conv_forward(const ConvSet& set, const float* x, const float* const*
   for (int m = 0; m < set.branches && fast; ++m) {
     fast = winograd(
         plan_winograd(set.branch[m]),
+        PackedWeights{set.kept, 1 + m,
+                      set.kept == nullptr ? 0 : weight_key(kVec, weight[m], shape.c_out * group_in * 9)},
         [&](int64_t n, int64_t c) { return x + (n * channels + set.first_in(m, 0) + c) * hw_in; },
         [&](int64_t first, int64_t c, int64_t count, float* to) {
           pack_lanes<2>(weight[m] + (first * group_in + c) * 9, group_in * 9, 9, count, 9, nullptr, Winograd::kLanes,
@@ -217,11 +232,14 @@ static void conv_forward(const ConvSet& set, const float* x, const float* const*
     packed_at[m] = packed_floats;
     packed_floats += groups * out.padded() * group_in * plan.taps[m].count;
   }
-  float* packed = shared_scratch(Shared::kWeights, packed_floats + 1);
+  PackedWeights home{set.kept, 0, 0};
+  if (set.kept != nullptr) home.key = plain_weights_key(set, plan, out, weight);
+  bool stale;
+  float* packed = home.get(packed_floats + 1, &stale);
   auto packed_block = [&](int m, int64_t group, ChannelBlock b) {
     return packed + packed_at[m] + (group * out.padded() + b.first) * group_in * plan.taps[m].count;
   };
-  parallel(set.branches * branch_blocks, [&](int64_t task, int) {
+  parallel(stale ? set.branches * branch_blocks : 0, [&](int64_t task, int) {
     const int m = static_cast<int>(task / branch_blocks);
     const int64_t group = task % branch_blocks / blocks;
     const ChannelBlock b = out.at(task % blocks);

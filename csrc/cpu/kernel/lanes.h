@@ -58,6 +58,18 @@ static void lane_block(const LaneSource& s, int64_t channels, const float* x, co
   }
 }
 
+// Where packed weights go: scratch, or memory that a frozen layer keeps.
+struct PackedWeights {
+  KeptWeights* kept;
+  int slot;
+  uint64_t key;
+  // *stale: to be packed.
+  float* get(int64_t floats, bool* stale) const {
+    *stale = true;
+    return kept == nullptr ? shared_scratch(Shared::kWeights, floats) : kept_weights(kept, slot, key, floats, stale);
+  }
+};
+
 using LaneBlock = void (*)(const LaneSource&, int64_t, const float*, const float*, float*, int64_t, bool);
 
 template <int V, int R, int Q>

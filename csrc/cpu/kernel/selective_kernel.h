@@ -20,7 +20,7 @@ static void selective_kernel_inference(const SelectiveKernelParams& p, const Sel
   float *sums = small + stacked * 4, *pooled = sums + chunk * stacked, *hidden = pooled + chunk * channels;
   for (int64_t n0 = 0; n0 < p.conv.n; n0 += chunk) {
     now.n = min_of(chunk, p.conv.n - n0);
-    const SkBranches b(now);
+    const SkBranches b(now, p.kept);
     conv_forward(b.set, t.x + n0 * image_in, t.weight, [&](int m, int64_t n, int64_t c) {
       const int64_t plane = b.plane(m, n, c);
       return EmitPooled{u + plane * hw, affine[m * channels + c], p.conv.norm.relu, sums + plane};

@@ -5,7 +5,8 @@ struct SkBranches {
   ConvShape shape[kMaxBranches];
   ConvSet set;
   int64_t hw, channels;  // of one branch
-  explicit SkBranches(const SkConvParams& p) : set{shape, p.branches, p.split_input} {
+  explicit SkBranches(const SkConvParams& p, KeptWeights* kept = nullptr)
+      : set{shape, p.branches, p.split_input, kept} {
     for (int m = 0; m < p.branches; ++m) shape[m] = p.branch(m);
     hw = p.h_out * p.w_out;
     channels = p.c_out;

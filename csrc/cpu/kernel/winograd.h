@@ -175,18 +175,19 @@ static void winograd_output(const Winograd& w, const float* m, int64_t tile_rows
 // (channels, 9, 2 vectors), for source channels from c on; emitter(n, c) takes an output plane.
 // False if an output is not finite: all is to be computed again.
 template <typename Source, typename Pack, typename Emitter>
-static bool winograd(const Winograd& w, Source&& source, Pack&& pack, Emitter&& emitter) {
+static bool winograd(const Winograd& w, const PackedWeights& home, Source&& source, Pack&& pack, Emitter&& emitter) {
   using Emit = decltype(emitter(int64_t{}, int64_t{}));
   constexpr int64_t kLanes = Winograd::kLanes, kSlice = 16;
   const int64_t slices = ceil_div(w.c_in, kSlice), block_floats = 16 * w.weight_step();
-  float* u = shared_scratch(Shared::kWeights, w.blocks() * block_floats);
+  bool stale;
+  float* u = home.get(w.blocks() * block_floats, &stale);
   const int64_t m_floats = 16 * w.tiles() * kLanes, turned_pitch = ceil_div(w.positions(), kVec) * kVec;
   const int64_t row_floats = winograd_row_floats(w);
   reserve_local(Local::kTile, max_of(kSlice * 9 * kLanes, m_floats + 2 * turned_pitch * kLanes));
   reserve_local(Local::kPlanes, 16 * w.input_step() + kVec);
   reserve_local(Local::kRow, row_floats + winograd_columns_floats(w));
 
-  parallel(w.blocks() * slices, [&](int64_t task, int worker) {
+  parallel(stale ? w.blocks() * slices : 0, [&](int64_t task, int worker) {
     const int64_t block = task / slices, c = task % slices * kSlice, now = min_of(kSlice, w.c_in - c);
     float* packed = local_scratch(Local::kTile, worker);
     pack(block * kLanes, c, now, packed);

@@ -24,6 +24,13 @@ struct OpTable {
   void (*max_pool_grad)(const MaxPoolParams&, const MaxPoolBackward<T>&);
 };
 
+// What the backend made of a frozen layer's weights, kept for its next calls. Null where the backend has no use for it;
+// a null pointer may be freed.
+SKNET_OPS_API KeptWeights* make_kept_weights();
+SKNET_OPS_API void free_kept_weights(KeptWeights* kept);
+// From now on all of them are made anew: somebody may have changed weights.
+SKNET_OPS_API void forget_kept_weights();
+
 namespace reference {
 // Readable scalar loops: the specification. T is float or double.
 template <typename T>

@@ -34,9 +34,13 @@ struct NormParams {
   float momentum;  // weight of the new batch in the moving statistics
 };
 
+// Packed weights that a frozen layer's op keeps between calls (ops.h).
+struct KeptWeights;
+
 struct ConvBnActParams {
   ConvShape conv;
   NormParams norm;
+  KeptWeights* kept = nullptr;  // not in training
 };
 
 struct SkConvParams {
@@ -78,6 +82,7 @@ struct SelectiveKernelParams {
   SkConvParams conv;
   int64_t c_reduced;
   NormParams attn_norm;
+  KeptWeights* kept = nullptr;  // not in training
 
   SkAttentionParams attention() const {
     return {conv.n, conv.c_out, conv.h_out, conv.w_out, conv.branches, c_reduced, attn_norm};

@@ -22,13 +22,14 @@ def build_network(source: Source):
     """The cell, in inference mode, with the weights of the source or, if it has none, random ones from a fixed seed."""
     import mindspore as ms
 
+    import sknet_ops
     from sknet.models import create_model
 
     ms.set_seed(0)
     np.random.seed(0)
     net = create_model(source.model, source.num_classes, checkpoint_path=source.path)
     net.set_train(False)
-    return net
+    return sknet_ops.freeze(net)
 
 
 class NativeRunner:

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Inference with weights that do not change: what the kernels made of them is kept."""
+
+from __future__ import annotations
+
+from mindspore import nn
+
+from sknet_ops import binary
+
+
+def freeze(net: nn.Cell) -> nn.Cell:
+    """Lets the ops of a network keep their packed weights from call to call, in inference.
+
+    The CPU kernels want weights in an order of their own. Without this they bring them into it at every call, since
+    anybody may have changed a parameter, and for single images that is much of the time; it costs the memory of the
+    weights a second time (up to 16/9 of that, for 3x3 kernels in Winograd's way). Results are the same bit for bit.
+    Training does not look at it, and other backends have nothing to keep.
+
+    Call it once the weights are loaded, before the network is first compiled: a graph that was compiled before keeps
+    its old form. Parameters that move or change as a whole are noticed, a single changed value is not: freeze again
+    after a change, or :func:`unfreeze`.
+
+    Args:
+        net: A network with layers of this package, its own or such as ``sknet_ops.fuse`` made.
+
+    Returns:
+        `net` itself.
+
+    Raises:
+        TypeError: `net` is not a cell.
+        ValueError: It has no such layers.
+        BinaryMissingError: If the native library has not been built.
+    """
+    return _mark("freeze", net, True)
+
+
+def unfreeze(net: nn.Cell) -> nn.Cell:
+    """Takes :func:`freeze` back, for graphs that are compiled from now on. Arguments, result and errors as there."""
+    return _mark("unfreeze", net, False)
+
+
+def _mark(name: str, net: nn.Cell, frozen: bool) -> nn.Cell:
+    if not isinstance(net, nn.Cell):
+        raise TypeError(f"{name}: net: got {type(net).__name__}, expected nn.Cell")
+    holders = [cell for _, cell in net.cells_and_names() if hasattr(cell, "weights_frozen")]
+    if not holders:
+        raise ValueError(f"{name}: net: got {type(net).__name__} without layers of sknet_ops, expected some: see fuse")
+    for conv in holders:
+        object.__setattr__(conv, "weights_frozen", frozen)
+    binary.library().sknet_ops_forget_kept_weights()
+    return net

@@ -96,6 +96,9 @@ constexpr ConvCase kConv[] = {
     {3, 130, 2, 3, 70, 1, 3, 1, 1, 1, true, false},   // many channels on a small map
     {1, 3, 5, 70, 3, 1, 7, 1, 3, 1, true, false},     // rows of many vectors
     {1, 4, 16, 32, 8, 1, 3, 1, 0, 1, true, false},    // no padding, whole vectors
+    {1, 64, 13, 11, 64, 1, 3, 1, 1, 1, true, true},   // Winograd's way, there and back
+    {2, 48, 9, 11, 64, 1, 1, 1, 0, 1, true, true},    // weight gradient as a matrix product
+    {2, 80, 13, 14, 64, 1, 3, 2, 1, 1, true, false},  // the same for nine taps over phases
 };
 
 template <typename T>
@@ -118,6 +121,13 @@ void run(const OpTable<T>& table, const ConvCase& c, bool training) {
                               heap.saved(c.c_out, training)};
   table.conv_bn_act(p, f);
   release_scratch();
+  if (!training) {
+    ConvBnActParams frozen = p;
+    frozen.kept = make_kept_weights();
+    for (int call = 0; call < 2; ++call) table.conv_bn_act(frozen, f);
+    free_kept_weights(frozen.kept);
+    release_scratch();
+  }
   const ConvBnActBackward<T> b{heap.filled(out),
                                f.x,
                                f.weight,

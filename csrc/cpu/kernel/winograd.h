@@ -74,8 +74,6 @@ static void winograd_weights(const float* packed, int64_t channels, float* to, i
   }
 }
 
-typedef int VecIndex __attribute__((vector_size(SKNET_VEC * 4)));
-
 // Where the tiles of one vector start, from the first of them on.
 static inline VecIndex winograd_starts(int64_t dilation) {
   VecIndex index{};
@@ -111,7 +109,7 @@ static void winograd_input(const Winograd& w, const float* plane, int64_t chunk,
     for (int64_t t = 0; t < w.tile_columns; t += step) {
       const float* p = row + w.start(t);
       Vec x[4];
-      for (int64_t b = 0; b < 4; ++b) x[b] = __builtin_shuffle(load(p + b * d), load(p + b * d + kVec), starts);
+      for (int64_t b = 0; b < 4; ++b) x[b] = pick(p + b * d, starts);
       store(out + t, x[0] - x[2]);
       store(out + width + t, x[1] + x[2]);
       store(out + 2 * width + t, x[2] - x[1]);

@@ -110,3 +110,17 @@ class EmitArray {
  private:
   alignas(Emit) unsigned char room_[kMost * sizeof(Emit)];
 };
+
+// A tile (positions, V vectors) with channels in the lanes -> a run of each of `size` planes, to emit[0 .. size).
+// turned: room for the planes' runs, at distance `step`. Tile and runs have room for whole vectors of positions.
+template <int V, typename Emit>
+static inline void emit_lanes(const float* tile, int64_t at, int64_t positions, int64_t size, float* turned,
+                              int64_t step, Emit* emit) {
+  constexpr int64_t kLanes = V * kVec;
+  for (int64_t i = 0; i < kLanes; i += kVec) {
+    for (int64_t p = 0; p < positions; p += kVec) {
+      transpose(tile + p * kLanes + i, kLanes, turned + i * step + p, step);
+    }
+  }
+  for (int64_t i = 0; i < size; ++i) emit[i].rows(at, 1, positions, turned + i * step, positions);
+}

@@ -214,7 +214,6 @@ static bool winograd(const Winograd& w, Source&& source, Pack&& pack, Emitter&& 
       }
       const int64_t tile_rows = min_of(w.chunk_rows, w.tile_rows - chunk * w.chunk_rows);
       const int64_t top = chunk * 2 * w.chunk_rows, rows = min_of(2 * w.chunk_rows, w.h_out - top);
-      const int64_t positions = rows * w.w_out;
       const LaneSource lanes{0, w.tiles(), 1, &none};
       for (int64_t block = first; block < last; ++block) {
         for (int64_t f = 0; f < 16; ++f) {
@@ -222,14 +221,7 @@ static bool winograd(const Winograd& w, Source&& source, Pack&& pack, Emitter&& 
                        tile_rows * w.tile_columns, m + f * w.tiles() * kLanes);
         }
         winograd_output(w, m, tile_rows, rows, out, &check);
-        for (int64_t j = 0; j < kLanes; j += kVec) {
-          for (int64_t p = 0; p < positions; p += kVec) {
-            transpose(out + p * kLanes + j, kLanes, turned + j * turned_pitch + p, turned_pitch);
-          }
-        }
-        for (int64_t j = 0; j < kLanes; ++j) {
-          emit.at(block * kLanes + j)->rows(top * w.w_out, 1, positions, turned + j * turned_pitch, positions);
-        }
+        emit_lanes<2>(out, top * w.w_out, rows * w.w_out, kLanes, turned, turned_pitch, emit.at(block * kLanes));
       }
     }
     for (int64_t c = first * kLanes; c < last * kLanes; ++c) emit.at(c)->finish();

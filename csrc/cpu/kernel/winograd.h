@@ -74,6 +74,15 @@ static void winograd_weights(const float* packed, int64_t channels, float* to, i
   }
 }
 
+// B^T d in one dimension: put(f, term) for each of the four.
+template <typename Put>
+static inline void winograd_terms(Vec d0, Vec d1, Vec d2, Vec d3, Put&& put) {
+  put(0, d0 - d2);
+  put(1, d1 + d2);
+  put(2, d2 - d1);
+  put(3, d1 - d3);
+}
+
 // Where the tiles of one vector start, from the first of them on.
 static inline VecIndex winograd_starts(int64_t dilation) {
   VecIndex index{};
@@ -110,10 +119,7 @@ static void winograd_input(const Winograd& w, const float* plane, int64_t chunk,
       const float* p = row + w.start(t);
       Vec x[4];
       for (int64_t b = 0; b < 4; ++b) x[b] = pick(p + b * d, starts);
-      store(out + t, x[0] - x[2]);
-      store(out + width + t, x[1] + x[2]);
-      store(out + 2 * width + t, x[2] - x[1]);
-      store(out + 3 * width + t, x[1] - x[3]);
+      winograd_terms(x[0], x[1], x[2], x[3], [&](int f, Vec term) { store(out + f * width + t, term); });
     }
   }
   fill_zero(row + w.padding, w.w);
@@ -125,10 +131,7 @@ static void winograd_input(const Winograd& w, const float* plane, int64_t chunk,
         const Vec x0 = load(from + t), x1 = load(from + 4 * d * width + t);
         const Vec x2 = load(from + 8 * d * width + t), x3 = load(from + 12 * d * width + t);
         float* to = v + f * f_step + t;
-        store(to, x0 - x2);
-        store(to + 4 * f_step, x1 + x2);
-        store(to + 8 * f_step, x2 - x1);
-        store(to + 12 * f_step, x1 - x3);
+        winograd_terms(x0, x1, x2, x3, [&](int g, Vec term) { store(to + 4 * g * f_step, term); });
       }
     }
   }

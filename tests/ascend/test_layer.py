@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +16,7 @@ from sknet_ops.backends.ascend_sizes import ConvSizes
 from tests.ascend import emulator
 from tests.ascend.device import EmulatedDevice
 from tests.ascend.layer_cases import SMALL, STAGES, Case, error, expected, make, rounded
+from tests.golden import golden_weights
 
 FLOAT32 = 1e-4  # largest error in units of the largest value
 SEEDS = 50
@@ -114,23 +114,6 @@ def test_chips_with_fewer_cores(soc: str, native: ModuleType, rng: np.random.Gen
 
 
 # ---- timm's results ----
-
-
-def golden_weights(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, np.ndarray]:
-    """The recipe of the golden results' README."""
-    weights = {}
-    for name, shape in shapes.items():
-        r = np.random.default_rng(zlib.crc32(name.encode()) ^ seed)
-        if name.endswith("running_mean"):
-            value = 0.1 * r.standard_normal(shape)
-        elif name.endswith("running_var"):
-            value = r.uniform(0.5, 1.5, shape)
-        elif len(shape) == 1:
-            value = r.uniform(0.5, 1.5, shape) if name.endswith("weight") else 0.1 * r.standard_normal(shape)
-        else:
-            value = r.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
-        weights[name] = value.astype(np.float32)
-    return weights
 
 
 def golden_layers() -> list[int]:

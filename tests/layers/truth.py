@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The layer in float64, by the C++ reference, and the recipe of the golden results."""
+"""The layer in float64, by the C++ reference, and with the weights of the golden results."""
 
 from __future__ import annotations
 
-import zlib
 from types import ModuleType
 
 import numpy as np
 
 from sknet_ops.layers import SelectiveKernel
+from tests.golden import golden_weight
 from tests.mindspore_tools import tensor
 
 # One branch's or the attention's norm: name in MindSpore, in timm.
@@ -20,20 +20,6 @@ def timm_name(name: str) -> str:
     name = name.replace(".features.0.", ".conv.").replace(".features.1.", ".bn.")
     head, _, tail = name.rpartition(".")
     return f"{head}.{NORM.get(tail, tail)}"
-
-
-def golden_weight(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """The weight that timm calls `name`, from the README of the golden results."""
-    rng = np.random.default_rng(zlib.crc32(name.encode()) ^ seed)
-    if name.endswith("running_mean"):
-        value = 0.1 * rng.standard_normal(shape)
-    elif name.endswith("running_var"):
-        value = rng.uniform(0.5, 1.5, shape)
-    elif len(shape) == 1:
-        value = rng.uniform(0.5, 1.5, shape) if name.endswith("weight") else 0.1 * rng.standard_normal(shape)
-    else:
-        value = rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
-    return value.astype(np.float32)
 
 
 def load_golden_weights(net, seed: int) -> None:

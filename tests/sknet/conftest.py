@@ -59,3 +59,30 @@ def image_folder(tmp_path: Path) -> Callable[..., Path]:
         return root
 
     return write
+
+
+@pytest.fixture
+def recipe_of_seconds(image_folder: Callable[..., Path], tmp_path: Path, graph_mode: None) -> Callable[..., Callable]:
+    """recipe_of_seconds(splits, ...) gives settings(name, ...): in PyNative mode, which compiles nothing.
+
+    `splits` goes to image_folder; what else the recipe sets is for every run, `name` one run's folder.
+    """
+    from sknet.config import Config, load_config
+
+    def recipe(splits: dict[str, int], **defaults) -> Callable[..., Config]:
+        common = {
+            "data_dir": str(image_folder(splits)),
+            "mode": 1,
+            "model": "sknet_tiny",
+            "image_resize": 12,
+            "decay_epochs": 2,
+            "lr": 0.05,
+            **defaults,
+        }
+
+        def settings(name: str, **values) -> Config:
+            return load_config(None, **{**common, "ckpt_save_dir": str(tmp_path / name), **values})
+
+        return settings
+
+    return recipe

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sknet.config import Config, ConfigError, load_config, save_config
+from sknet.config import Config, ConfigError, save_config
 from sknet.data.folder import DataError, ImageFolder
 from sknet.data.pipeline import train_batches
 from sknet.engine import train
@@ -27,27 +27,10 @@ needs_msrun = pytest.mark.skipif(MSRUN is None, reason="no msrun, which MindSpor
 
 
 @pytest.fixture
-def settings(image_folder, tmp_path: Path, graph_mode: None):
-    """settings(name, ...): a recipe of seconds, in PyNative mode, which compiles nothing."""
-    root = image_folder({"train": 17, "val": 4})
-
-    def make(name: str, **values) -> Config:
-        defaults = {
-            "data_dir": str(root),
-            "ckpt_save_dir": str(tmp_path / name),
-            "mode": 1,
-            "model": "sknet_tiny",
-            "image_resize": 12,
-            "batch_size": 4,
-            "epoch_size": 2,
-            "warmup_epochs": 0,
-            "decay_epochs": 2,
-            "lr": 0.05,
-            "num_parallel_workers": 1,
-        }
-        return load_config(None, **{**defaults, **values})
-
-    return make
+def settings(recipe_of_seconds):
+    return recipe_of_seconds(
+        {"train": 17, "val": 4}, batch_size=4, epoch_size=2, warmup_epochs=0, num_parallel_workers=1
+    )
 
 
 def start(config: Config, logs: Path) -> subprocess.Popen:

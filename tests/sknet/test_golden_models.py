@@ -2,11 +2,12 @@
 """Whole models against timm's float64 results, weights loaded under timm's names."""
 
 import json
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.golden import golden_weights
 
 MODELS = ["skresnet18", "skresnet34", "skresnet50", "skresnet50d", "skresnext50_32x4d"]
 TOLERANCE = 1e-4
@@ -23,25 +24,6 @@ USELESS = 0.2
 def relative(a, b) -> float:
     a, b = np.asarray(a), np.asarray(b)
     return float(np.abs(a - b).max() / np.abs(b).max())
-
-
-def timm_weights(shapes: dict[str, list], seed: int) -> dict[str, np.ndarray]:
-    """The weights of the golden results, from their README's recipe."""
-    arrays = {}
-    for name, shape in shapes.items():
-        rng = np.random.default_rng(zlib.crc32(name.encode()) ^ seed)
-        if name.endswith("num_batches_tracked"):
-            value = np.zeros(shape, np.int64)
-        elif name.endswith("running_mean"):
-            value = 0.1 * rng.standard_normal(shape)
-        elif name.endswith("running_var"):
-            value = rng.uniform(0.5, 1.5, shape)
-        elif len(shape) == 1:
-            value = rng.uniform(0.5, 1.5, shape) if name.endswith("weight") else 0.1 * rng.standard_normal(shape)
-        else:
-            value = rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
-        arrays[name] = value if value.dtype == np.int64 else value.astype(np.float32)
-    return arrays
 
 
 def nudged(weights: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
@@ -65,7 +47,7 @@ def test_golden_model(name: str, golden_dir: Path, graph_mode: None) -> None:
     golden = np.load(golden_dir / case["file"])
     net = create_model(name + ".timm", num_classes=case["num_classes"])
     assert sum(p.size for p in create_model(name + ".timm").trainable_params()) == case["params"]
-    weights = timm_weights(shapes, case["seed"])
+    weights = golden_weights(shapes, case["seed"])
     load_weights(net, weights)
     x = Tensor(np.random.default_rng(case["seed"]).standard_normal(case["input"]).astype(np.float32))
     target = Tensor(np.array(case["targets"], np.int32))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sknet.config import Config, load_config, save_config
+from sknet.config import Config, save_config
 from sknet.engine import train
 from sknet.engine import trainer as trainer_module
 from sknet.engine.state import Progress, State, StateError, save_state
@@ -26,32 +26,19 @@ SAME_COLUMNS = ("epoch", "step", "lr", "train_loss", "val_loss", "val_top1", "va
 
 
 @pytest.fixture
-def settings(image_folder, tmp_path: Path, graph_mode: None):
-    """settings(name, ...): a recipe of seconds, in PyNative mode, which compiles nothing."""
-    root = image_folder({"train": 12, "val": 4})
-
-    def make(name: str, **values) -> Config:
-        defaults = {
-            "data_dir": str(root),
-            "ckpt_save_dir": str(tmp_path / name),
-            "mode": 1,
-            "model": "sknet_tiny",
-            "image_resize": 12,
-            "batch_size": 8,
-            "epoch_size": 3,
-            "warmup_epochs": 1,
-            "decay_epochs": 2,
-            "lr": 0.05,
-            "re_prob": 0.3,
-            "ema": True,
-            "ema_decay": 0.9,
-            "gradient_accumulation_steps": 2,
-            "num_parallel_workers": 2,
-            "save_interval_steps": 1,
-        }
-        return load_config(None, **{**defaults, **values})
-
-    return make
+def settings(recipe_of_seconds):
+    return recipe_of_seconds(
+        {"train": 12, "val": 4},
+        batch_size=8,
+        epoch_size=3,
+        warmup_epochs=1,
+        re_prob=0.3,
+        ema=True,
+        ema_decay=0.9,
+        gradient_accumulation_steps=2,
+        num_parallel_workers=2,
+        save_interval_steps=1,
+    )
 
 
 def state_of(config: Config) -> State:

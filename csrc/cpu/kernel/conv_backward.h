@@ -121,6 +121,7 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
     fill_zero(dweight[m], shape.c_out * group_in * set.branch[m].kernel * set.branch[m].kernel);
   }
   if (shape.n == 0) return;
+  reserve_local(Local::kRow, hw_out + kVec);  // one plane of dz
 
   ForwardPlan plan;
   plan_forward(set.branch, set.branches, &plan);
@@ -172,7 +173,6 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
       }
     });
     reserve_local(Local::kTile, max_of(tile_floats(most_pitch), kLaneTileFloats));
-    reserve_local(Local::kRow, hw_out + kVec);
   };
 
   auto input_gradient = [&](int m, int64_t n, int64_t group, ChannelBlock b, const float* dz, int worker) {
@@ -288,7 +288,6 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
   float* padded = x_direct || fast_weights ? nullptr : shared_scratch(Shared::kPlanesC, chunk * x_image);
   for (int64_t n0 = 0; n0 < shape.n; n0 += chunk) {
     const int64_t now = min_of(chunk, shape.n - n0), planes_out = set.branches * shape.c_out;
-    reserve_local(Local::kRow, hw_out + kVec);
     parallel(now * planes_out, [&](int64_t task, int worker) {
       float* row = local_scratch(Local::kRow, worker);
       produce(static_cast<int>(task % planes_out / shape.c_out), n0 + task / planes_out, task % shape.c_out, row);

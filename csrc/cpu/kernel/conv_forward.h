@@ -104,23 +104,15 @@ inline constexpr int64_t kLaneTile = 128;  // positions
 template <int V, typename Emit>
 static void lane_planes(const LaneSource& source, int64_t channels, const float* planes, const float* w, int64_t rows,
                         int64_t width, int64_t size, float* tile, Emit* emit) {
-  constexpr int64_t kLanes = V * kVec;
   if (width == 0) return;
   const int64_t row_step = max_of(1, kLaneTile / width), col_step = min_of(width, kLaneTile);
-  float* turned = tile + kLaneTile * kLanes;
+  float* turned = tile + kLaneTile * V * kVec;
   for (int64_t row = 0; row < rows; row += row_step) {
     const int64_t now = min_of(row_step, rows - row);
     for (int64_t col = 0; col < width; col += col_step) {
-      const int64_t columns = min_of(col_step, width - col), positions = now * columns;
+      const int64_t columns = min_of(col_step, width - col);
       lane_rows<V>(source, channels, planes + row * source.pitch + col, w, now, columns, tile);
-      for (int64_t i = 0; i < kLanes; i += kVec) {
-        for (int64_t p = 0; p < positions; p += kVec) {
-          transpose(tile + p * kLanes + i, kLanes, turned + i * kLaneTile + p, kLaneTile);
-        }
-      }
-      for (int64_t i = 0; i < size; ++i) {
-        emit[i].rows(row * width + col, 1, positions, turned + i * kLaneTile, positions);
-      }
+      emit_lanes<V>(tile, row * width + col, now * columns, size, turned, kLaneTile, emit);
     }
   }
 }

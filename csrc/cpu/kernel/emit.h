@@ -2,10 +2,9 @@
 // What becomes of finished outputs on their way from a tile in the first-level cache to their plane in memory.
 //
 // One object per plane. rows(at, rows, width, from, pitch) takes a run of rows, the first at position `at` of the
-// plane, each exactly once, in order; finish() follows when all are there. `from` may be read up to a vector past its
-// end.
+// plane, each exactly once, in order; finish() follows when all are there.
 
-// step(i, v, mask_n): calls on each vector of a run; n < kVec at the end of a row.
+// step(i, v, n) for each vector v of a run, from its position i on; at the end of a row n < kVec, and past n v is zero.
 template <typename Step>
 static inline void each_vector(int64_t rows, int64_t width, const float* from, int64_t pitch, Step&& step) {
   if (pitch == width) width *= rows, rows = 1;
@@ -14,33 +13,6 @@ static inline void each_vector(int64_t rows, int64_t width, const float* from, i
     for (; j + kVec <= width; j += kVec) step(i * width + j, load(from + j), kVec);
     if (j < width) step(i * width + j, load_part(from + j, width - j), width - j);
   }
-}
-
-static inline void store_some(float* to, Vec v, int64_t n) {
-  if (n == kVec) {
-    store(to, v);
-  } else {
-    store_part(to, v, n);
-  }
-}
-static inline Vec load_some(const float* from, int64_t n) { return n == kVec ? load(from) : load_part(from, n); }
-// v where there is a position, else zero.
-static inline Vec keep_some(Vec v, int64_t n) {
-#if SKNET_VEC == 16
-  if (n < kVec) {
-    const __mmask16 mask = static_cast<__mmask16>((1u << n) - 1);
-    return reinterpret_cast<Vec>(_mm512_maskz_mov_ps(mask, reinterpret_cast<__m512>(v)));
-  }
-  return v;
-#elif SKNET_VEC == 1
-  (void)n;
-  return v;
-#else
-  if (n == kVec) return v;
-  float buffer[kVec];
-  store(buffer, v);
-  return load_part(buffer, n);
-#endif
 }
 
 // The raw results.
@@ -138,3 +110,17 @@ class EmitArray {
  private:
   alignas(Emit) unsigned char room_[kMost * sizeof(Emit)];
 };
+
+// A tile (positions, V vectors) with channels in the lanes -> a run of each of `size` planes, to emit[0 .. size).
+// turned: room for the planes' runs, at distance `step`. Tile and runs have room for whole vectors of positions.
+template <int V, typename Emit>
+static inline void emit_lanes(const float* tile, int64_t at, int64_t positions, int64_t size, float* turned,
+                              int64_t step, Emit* emit) {
+  constexpr int64_t kLanes = V * kVec;
+  for (int64_t i = 0; i < kLanes; i += kVec) {
+    for (int64_t p = 0; p < positions; p += kVec) {
+      transpose(tile + p * kLanes + i, kLanes, turned + i * step + p, step);
+    }
+  }
+  for (int64_t i = 0; i < size; ++i) emit[i].rows(at, 1, positions, turned + i * step, positions);
+}

@@ -24,24 +24,15 @@ static void each_maximum(const MaxPoolParams& p, const float* x, Visit visit) {
 
 #if SKNET_VEC > 1
 
-typedef int PoolIndex __attribute__((vector_size(SKNET_VEC * 4)));
-
 static inline Vec larger(Vec most, Vec v) { return (v > most) | (v != v) ? v : most; }
-
-// p[start], p[start + 2] ...
-static inline Vec every_second(const float* p, PoolIndex start) {
-  return __builtin_shuffle(load(p), load(p + kVec), start);
-}
 
 // The 3x3 windows in steps of 2 of one plane, from rows that are copied with a rim on the left and on the right. The
 // rim, and rows above and below the map, repeat the map's edge, which is in the same windows: this changes no maximum.
 struct Pool3x3 {
   const MaxPoolParams& p;
-  PoolIndex even;  // 0, 2, 4 ...
+  VecIndex even = even_lanes();
 
-  explicit Pool3x3(const MaxPoolParams& params) : p(params) {
-    for (int i = 0; i < kVec; ++i) even[i] = 2 * i;
-  }
+  explicit Pool3x3(const MaxPoolParams& params) : p(params) {}
   // Positions in a plane are counted in int.
   static bool takes(const MaxPoolParams& p) { return p.kernel == 3 && p.stride == 2 && p.h < (1ll << 30) / p.w; }
 
@@ -66,13 +57,9 @@ struct Pool3x3 {
       add_rim(row);
       for (int64_t ow = 0; ow < p.w_out; ow += kVec) {
         const float* from = row + 2 * ow;
-        const Vec left = every_second(from, even), middle = every_second(from, even + 1);
-        const Vec most = larger(larger(left, middle), every_second(from + 2, even));
-        if (ow + kVec <= p.w_out) {
-          store(y + ow, most);
-        } else {
-          store_part(y + ow, most, p.w_out - ow);
-        }
+        const Vec left = pick(from, even), middle = pick(from, even + 1);
+        const Vec most = larger(larger(left, middle), pick(from + 2, even));
+        store_some(y + ow, most, min_of(kVec, p.w_out - ow));
       }
     }
   }
@@ -89,7 +76,7 @@ struct Pool3x3 {
         add_rim(rows + i * pitch);
       }
       for (int64_t ow = 0; ow < p.w_out; ow += kVec) {
-        const PoolIndex best = best_of(rows + 2 * ow, pitch, row_start, static_cast<int>(2 * ow - p.pad_left));
+        const VecIndex best = best_of(rows + 2 * ow, pitch, row_start, static_cast<int>(2 * ow - p.pad_left));
         int at[kVec];
         __builtin_memcpy(at, &best, sizeof best);
         const int64_t n = min_of(kVec, p.w_out - ow);
@@ -99,19 +86,19 @@ struct Pool3x3 {
   }
 
   // Where in the plane the maxima of a vector of windows are; `column`: the first window's.
-  PoolIndex best_of(const float* rows, int64_t pitch, const int* row_start, int column) const {
-    PoolIndex columns[3];
+  VecIndex best_of(const float* rows, int64_t pitch, const int* row_start, int column) const {
+    VecIndex columns[3];
     for (int j = 0; j < 3; ++j) {
-      const PoolIndex c = even + (column + j), last = c - c + static_cast<int>(p.w - 1);
+      const VecIndex c = even + (column + j), last = c - c + static_cast<int>(p.w - 1);
       columns[j] = c > last ? last : c;
       columns[j] = columns[j] < 0 ? c - c : columns[j];
     }
-    Vec most = every_second(rows, even);
-    PoolIndex best = columns[0] + row_start[0];
+    Vec most = pick(rows, even);
+    VecIndex best = columns[0] + row_start[0];
     for (int tap = 1; tap < 9; ++tap) {
       const int i = tap / 3, j = tap % 3;
-      const Vec v = every_second(rows + i * pitch + (j & 2), even + (j & 1));
-      const PoolIndex better = (v > most) | (v != v);
+      const Vec v = pick(rows + i * pitch + (j & 2), even + (j & 1));
+      const VecIndex better = (v > most) | (v != v);
       most = better ? v : most;
       best = better ? columns[j] + row_start[i] : best;
     }

@@ -16,25 +16,14 @@ static inline void copy_row(const float* from, int64_t n, float* to) {
 static inline void copy_every_other(const float* from, int64_t count, float* to) {
   int64_t j = 0;
 #if SKNET_VEC > 1
-  typedef int Index __attribute__((vector_size(SKNET_VEC * 4)));
-  Index even{};
-  for (int i = 0; i < kVec; ++i) even[i] = 2 * i;
-  for (; j + kVec < count; j += kVec) {  // the last vector would read one too many
-    store(to + j, __builtin_shuffle(load(from + 2 * j), load(from + 2 * j + kVec), even));
-  }
-#endif
-  // The rest, fewer than a vector and one: by its two parts.
-#if SKNET_VEC > 1
+  const VecIndex even = even_lanes();
+  for (; j + kVec < count; j += kVec) store(to + j, pick(from + 2 * j, even));  // the last would read one too many
+  // The rest, a vector or fewer: by its two parts.
   const int64_t left = 2 * (count - j) - 1;  // floats
   if (left > 0) {
-    const Vec low = left >= kVec ? load(from + 2 * j) : load_part(from + 2 * j, left);
+    const Vec low = load_some(from + 2 * j, min_of(left, kVec));
     const Vec high = left > kVec ? load_part(from + 2 * j + kVec, left - kVec) : Vec{};
-    const Vec v = __builtin_shuffle(low, high, even);
-    if (count - j == kVec) {
-      store(to + j, v);
-    } else {
-      store_part(to + j, v, count - j);
-    }
+    store_some(to + j, __builtin_shuffle(low, high, even), count - j);
   }
 #else
   for (; j < count; ++j) to[j] = from[2 * j];

@@ -59,6 +59,17 @@ static inline float sum(Vec v) {
 #endif
 #endif
 
+#if SKNET_VEC > 1
+typedef int VecIndex __attribute__((vector_size(SKNET_VEC * 4)));
+static inline VecIndex even_lanes() {  // 0, 2, 4 ...
+  VecIndex even{};
+  for (int i = 0; i < kVec; ++i) even[i] = 2 * i;
+  return even;
+}
+// p[at[0]], p[at[1]] ..., all of them within two vectors, which are read.
+static inline Vec pick(const float* p, VecIndex at) { return __builtin_shuffle(load(p), load(p + kVec), at); }
+#endif
+
 // Fewer than a vector, 0 < n < kVec; what is not loaded is zero.
 #if SKNET_VEC == 16
 static inline Vec load_part(const float* p, int64_t n) {
@@ -89,6 +100,34 @@ static inline void store_part(float* p, Vec v, int64_t n) {
   for (int64_t i = 0; i < n; ++i) p[i] = buffer[i];
 }
 #endif
+
+// A vector or fewer, 0 < n <= kVec.
+static inline void store_some(float* to, Vec v, int64_t n) {
+  if (n == kVec) {
+    store(to, v);
+  } else {
+    store_part(to, v, n);
+  }
+}
+static inline Vec load_some(const float* from, int64_t n) { return n == kVec ? load(from) : load_part(from, n); }
+// The first n lanes of v, zero in the others.
+static inline Vec keep_some(Vec v, int64_t n) {
+#if SKNET_VEC == 16
+  if (n < kVec) {
+    const __mmask16 mask = static_cast<__mmask16>((1u << n) - 1);
+    return reinterpret_cast<Vec>(_mm512_maskz_mov_ps(mask, reinterpret_cast<__m512>(v)));
+  }
+  return v;
+#elif SKNET_VEC == 1
+  (void)n;
+  return v;
+#else
+  if (n == kVec) return v;
+  float buffer[kVec];
+  store(buffer, v);
+  return load_part(buffer, n);
+#endif
+}
 
 // to[j * to_step + i] = from[i * from_step + j] for i, j < kVec.
 static inline void transpose(const float* from, int64_t from_step, float* to, int64_t to_step) {

@@ -74,7 +74,14 @@ static void winograd_weights(const float* packed, int64_t channels, float* to, i
   }
 }
 
-typedef int VecIndex __attribute__((vector_size(SKNET_VEC * 4)));
+// B^T d in one dimension: put(f, term) for each of the four.
+template <typename Put>
+static inline void winograd_terms(Vec d0, Vec d1, Vec d2, Vec d3, Put&& put) {
+  put(0, d0 - d2);
+  put(1, d1 + d2);
+  put(2, d2 - d1);
+  put(3, d1 - d3);
+}
 
 // Where the tiles of one vector start, from the first of them on.
 static inline VecIndex winograd_starts(int64_t dilation) {
@@ -111,11 +118,8 @@ static void winograd_input(const Winograd& w, const float* plane, int64_t chunk,
     for (int64_t t = 0; t < w.tile_columns; t += step) {
       const float* p = row + w.start(t);
       Vec x[4];
-      for (int64_t b = 0; b < 4; ++b) x[b] = __builtin_shuffle(load(p + b * d), load(p + b * d + kVec), starts);
-      store(out + t, x[0] - x[2]);
-      store(out + width + t, x[1] + x[2]);
-      store(out + 2 * width + t, x[2] - x[1]);
-      store(out + 3 * width + t, x[1] - x[3]);
+      for (int64_t b = 0; b < 4; ++b) x[b] = pick(p + b * d, starts);
+      winograd_terms(x[0], x[1], x[2], x[3], [&](int f, Vec term) { store(out + f * width + t, term); });
     }
   }
   fill_zero(row + w.padding, w.w);
@@ -127,10 +131,7 @@ static void winograd_input(const Winograd& w, const float* plane, int64_t chunk,
         const Vec x0 = load(from + t), x1 = load(from + 4 * d * width + t);
         const Vec x2 = load(from + 8 * d * width + t), x3 = load(from + 12 * d * width + t);
         float* to = v + f * f_step + t;
-        store(to, x0 - x2);
-        store(to + 4 * f_step, x1 + x2);
-        store(to + 8 * f_step, x2 - x1);
-        store(to + 12 * f_step, x1 - x3);
+        winograd_terms(x0, x1, x2, x3, [&](int g, Vec term) { store(to + 4 * g * f_step, term); });
       }
     }
   }
@@ -217,7 +218,6 @@ static bool winograd(const Winograd& w, const PackedWeights& home, Source&& sour
       }
       const int64_t tile_rows = min_of(w.chunk_rows, w.tile_rows - chunk * w.chunk_rows);
       const int64_t top = chunk * 2 * w.chunk_rows, rows = min_of(2 * w.chunk_rows, w.h_out - top);
-      const int64_t positions = rows * w.w_out;
       const LaneSource lanes{0, w.tiles(), 1, &none};
       for (int64_t block = first; block < last; ++block) {
         for (int64_t f = 0; f < 16; ++f) {
@@ -225,14 +225,7 @@ static bool winograd(const Winograd& w, const PackedWeights& home, Source&& sour
                        tile_rows * w.tile_columns, m + f * w.tiles() * kLanes);
         }
         winograd_output(w, m, tile_rows, rows, out, &check);
-        for (int64_t j = 0; j < kLanes; j += kVec) {
-          for (int64_t p = 0; p < positions; p += kVec) {
-            transpose(out + p * kLanes + j, kLanes, turned + j * turned_pitch + p, turned_pitch);
-          }
-        }
-        for (int64_t j = 0; j < kLanes; ++j) {
-          emit.at(block * kLanes + j)->rows(top * w.w_out, 1, positions, turned + j * turned_pitch, positions);
-        }
+        emit_lanes<2>(out, top * w.w_out, rows * w.w_out, kLanes, turned, turned_pitch, emit.at(block * kLanes));
       }
     }
     for (int64_t c = first * kLanes; c < last * kLanes; ++c) emit.at(c)->finish();

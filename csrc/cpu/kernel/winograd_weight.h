@@ -57,17 +57,12 @@ static void winograd_terms_of_x(const WinogradWeights& p, const float* last, flo
       for (int a = 0; a < 4; ++a) {
         const float* r = from + a * d * pitch;
         const Vec x0 = load(r), x1 = load(r + d * kVec), x2 = load(r + 2 * d * kVec), x3 = load(r + 3 * d * kVec);
-        rows[a][0] = x0 - x2;
-        rows[a][1] = x1 + x2;
-        rows[a][2] = x2 - x1;
-        rows[a][3] = x1 - x3;
+        winograd_terms(x0, x1, x2, x3, [&](int f, Vec term) { rows[a][f] = term; });
       }
 #pragma GCC unroll 4
       for (int f = 0; f < 4; ++f) {
-        store(to + f * f_step, rows[0][f] - rows[2][f]);
-        store(to + (4 + f) * f_step, rows[1][f] + rows[2][f]);
-        store(to + (8 + f) * f_step, rows[2][f] - rows[1][f]);
-        store(to + (12 + f) * f_step, rows[1][f] - rows[3][f]);
+        winograd_terms(rows[0][f], rows[1][f], rows[2][f], rows[3][f],
+                       [&](int g, Vec term) { store(to + (4 * g + f) * f_step, term); });
       }
     }
   }

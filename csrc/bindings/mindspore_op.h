@@ -27,6 +27,7 @@
 #include "bindings/mindspore_abi.h"
 #include "bindings/profile.h"
 #include "common/check.h"
+#include "common/kept.h"
 #include "sknet_ops/ops.h"
 
 namespace sknet_ops::glue {
@@ -89,19 +90,6 @@ bool bool_attr(const char* op, mindspore::AotExtra& extra, const char* name);
 int64_t int_attr(const char* op, mindspore::AotExtra& extra, const char* name);
 float float_attr(const char* op, mindspore::AotExtra& extra, const char* name);
 Dims ints_attr(const char* op, mindspore::AotExtra& extra, const char* name);
-// What a frozen layer's op keeps, as long as its kernel lives; nothing for any other.
-class Kept {
- public:
-  explicit Kept(bool frozen) : weights_(frozen ? make_kept_weights() : nullptr) {}
-  ~Kept() { free_kept_weights(weights_); }
-  Kept(const Kept&) = delete;
-  Kept& operator=(const Kept&) = delete;
-  KeptWeights* get() const { return weights_; }
-
- private:
-  KeptWeights* weights_;
-};
-
 NormParams norm_attrs(const char* op, mindspore::AotExtra& extra, const std::string& prefix = "");
 
 template <class Op>

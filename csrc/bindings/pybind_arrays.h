@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "common/check.h"
+#include "common/kept.h"
 #include "sknet_ops/ops.h"
 
 namespace sknet_ops::numpy {
@@ -227,22 +228,11 @@ py::dict dispatch(const Target& target, const py::handle& x, Body body) {
   return wide ? body(double{}) : body(float{});
 }
 
-// What a frozen layer keeps between calls, in Python's hands.
-class Kept {
- public:
-  Kept() : weights_(make_kept_weights()) {}
-  ~Kept() { free_kept_weights(weights_); }
-  Kept(const Kept&) = delete;
-  Kept& operator=(const Kept&) = delete;
-  // Of an argument that may be None.
-  static KeptWeights* of(const char* op, const Kept* kept, bool training) {
-    if (kept != nullptr && training) value_error(op, "kept", "got one in training, expected None");
-    return kept == nullptr ? nullptr : kept->weights_;
-  }
-
- private:
-  KeptWeights* weights_;
-};
+// Of an argument that may be None.
+inline KeptWeights* kept_or_null(const char* op, const Kept* kept, bool training) {
+  if (kept != nullptr && training) value_error(op, "kept", "got one in training, expected None");
+  return kept == nullptr ? nullptr : kept->get();
+}
 
 // The op itself, while other Python threads run.
 template <typename Function, typename Params, typename Tensors>

@@ -27,7 +27,7 @@ py::dict conv_bn_act(handle x, handle weight, handle gamma, handle beta, handle 
     ConvBnActParams p =
         check::conv_bn_act(op, {in.shape, w.shape, norm.shapes(), residual.is_none() ? nullptr : &add.shape},
                            {stride, padding, dilation, groups}, {training, relu, eps, momentum});
-    p.kept = Kept::of(op, kept, training);
+    p.kept = kept_or_null(op, kept, training);
     const ConvShape& s = p.conv;
     ConvBnActForward<T> t{in.data, w.data, norm.tensors(), add.data, nullptr, nullptr, nullptr, nullptr};
     t.y = arrays.output("y", {s.n, s.c_out, s.h_out, s.w_out});

@@ -32,7 +32,7 @@ py::dict selective_kernel(handle x, const py::sequence& weight, const py::sequen
         check::selective_kernel(op, {branch.shapes(in.shape), reduce.shape, norm.shapes(), select.shape},
                                 {stride, groups, split_input, list(padding), list(dilation)},
                                 {training, relu, eps, momentum}, {training, true, attn_eps, attn_momentum});
-    p.kept = Kept::of(op, kept, training);
+    p.kept = kept_or_null(op, kept, training);
     const SkConvParams& c = p.conv;
     SelectiveKernelForward<T> t{};
     t.x = in.data;

@@ -57,7 +57,7 @@ def _op(inputs: Sequence[str], outputs: Sequence[str], saved: Sequence[str] = ()
 
 _LISTS = (*_BRANCH, "dweight", "dgamma", "dbeta")
 _CONV = {**_NORM_DEFAULTS, **_CONV_DEFAULTS}
-_BOTH = {**_CONV, "attn_eps": 1e-5, "attn_momentum": 0.1}
+_BOTH = {**_CONV, "attn_eps": 1e-5, "attn_momentum": 0.1, "frozen": False}
 _SIZES = ("padding", "dilation")
 OPS = {
     "sk_conv": _op(("x", *_BRANCH), ("u",), _CONV_SAVED, _SIZES, _CONV, _LISTS),

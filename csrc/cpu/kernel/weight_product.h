@@ -8,8 +8,8 @@ struct WeightProduct {
   static constexpr int64_t kLanes = 2 * kVec;  // output channels of a tile
   static constexpr int64_t kRange = 64;        // input channels of a tile: with its sums in the first-level cache
   int64_t c_in, c_out, terms, x_span, dz_span;
+  int64_t low;     // least offset of a tap: where the turned planes of x begin
   int64_t images;  // at a time
-  float *x, *dz;   // (images, ranges, x_span, range) and (images, blocks, dz_span, lanes)
   int64_t ranges() const { return ceil_div(c_in, kRange); }
   int64_t blocks() const { return c_out / kLanes; }
   int64_t x_floats() const { return images * ranges() * x_span * kRange; }
@@ -29,28 +29,26 @@ inline constexpr int64_t kTurnedFloats = 1 << 20;  // both turned tensors: 4 MB
 
 // Geometry for planes of x in rows of `pitch`; the taps must not be empty.
 static WeightProduct plan_weight_product(const ConvShape& s, const TapSet& taps, int64_t pitch) {
-  WeightProduct p{s.c_in, s.c_out, (s.h_out - 1) * pitch + s.w_out, 0, 0, 1, nullptr, nullptr};
-  int64_t low = taps.offset[0], high = taps.offset[0];
+  WeightProduct p{s.c_in, s.c_out, (s.h_out - 1) * pitch + s.w_out, 0, 0, taps.offset[0], 1};
+  int64_t high = taps.offset[0];
   for (int64_t t = 1; t < taps.count; ++t) {
-    low = min_of(low, taps.offset[t]), high = max_of(high, taps.offset[t]);
+    p.low = min_of(p.low, taps.offset[t]), high = max_of(high, taps.offset[t]);
   }
   p.dz_span = ceil_div(p.terms, kVec) * kVec;
-  p.x_span = ceil_div(high - low + p.terms, kVec) * kVec;
+  p.x_span = ceil_div(high - p.low + p.terms, kVec) * kVec;
   p.images = max_of(1, min_of(s.n, kTurnedFloats / (p.x_floats() + p.dz_floats())));
   return p;
 }
 
 #if SKNET_VEC > 1
 // Adds `images` images to the sums, or sets these. x: planes at distance `channel`, dz: at distance `plane`.
-static void weight_product_add(WeightProduct p, const TapSet& taps, int64_t images, bool first, const float* x,
+static void weight_product_add(const WeightProduct& p, const TapSet& taps, int64_t images, bool first, const float* x,
                                int64_t channel, int64_t x_image, const float* dz, int64_t plane, int64_t dz_image,
                                float* sums) {
   constexpr int64_t kLanes = WeightProduct::kLanes, kRange = WeightProduct::kRange;
   const int64_t x_parts = p.c_in / kVec, parts = x_parts + p.c_out / kVec, ranges = p.ranges(), blocks = p.blocks();
-  p.x = shared_scratch(Shared::kTurnedX, p.x_floats());
-  p.dz = shared_scratch(Shared::kTurnedZ, p.dz_floats());
-  int64_t low = taps.offset[0];
-  for (int64_t t = 1; t < taps.count; ++t) low = min_of(low, taps.offset[t]);
+  float* turned_x = shared_scratch(Shared::kTurnedX, p.x_floats());    // (images, ranges, x_span, range)
+  float* turned_dz = shared_scratch(Shared::kTurnedZ, p.dz_floats());  // (images, blocks, dz_span, lanes)
   const int64_t none = 0;
   for (int64_t n0 = 0; n0 < images; n0 += p.images) {
     const int64_t now = min_of(p.images, images - n0);
@@ -58,13 +56,13 @@ static void weight_product_add(WeightProduct p, const TapSet& taps, int64_t imag
       const int64_t i = task / parts, part = task % parts;
       if (part < x_parts) {
         const int64_t c = part * kVec;
-        const float* from = x + (n0 + i) * x_image + c * channel + low;
-        float* to = p.x + (i * ranges + c / kRange) * p.x_span * kRange + c % kRange;
+        const float* from = x + (n0 + i) * x_image + c * channel + p.low;
+        float* to = turned_x + (i * ranges + c / kRange) * p.x_span * kRange + c % kRange;
         for (int64_t t = 0; t < p.x_span; t += kVec) transpose(from + t, channel, to + t * kRange, kRange);
       } else {
         const int64_t c = (part - x_parts) * kVec;
         const float* from = dz + (n0 + i) * dz_image + c * plane;
-        float* to = p.dz + (i * blocks + c / kLanes) * p.dz_span * kLanes + c % kLanes;
+        float* to = turned_dz + (i * blocks + c / kLanes) * p.dz_span * kLanes + c % kLanes;
         for (int64_t t = 0; t < p.dz_span; t += kVec) transpose(from + t, plane, to + t * kLanes, kLanes);
       }
     });
@@ -74,8 +72,8 @@ static void weight_product_add(WeightProduct p, const TapSet& taps, int64_t imag
       const int64_t width = min_of(kRange, p.c_in - range * kRange);
       float* to = sums + task * kRange * kLanes;
       for (int64_t i = 0; i < now; ++i) {
-        const float* rows = p.x + ((i * ranges + range) * p.x_span + taps.offset[t] - low) * kRange;
-        lane_rows<2>(source, p.terms, rows, p.dz + (i * blocks + block) * p.dz_span * kLanes, 1, width, to,
+        const float* rows = turned_x + ((i * ranges + range) * p.x_span + taps.offset[t] - p.low) * kRange;
+        lane_rows<2>(source, p.terms, rows, turned_dz + (i * blocks + block) * p.dz_span * kLanes, 1, width, to,
                      !first || n0 + i > 0);
       }
     });

@@ -57,6 +57,8 @@ void finish_layout(int64_t max_offset, int64_t positions, PlaneLayout* l) {
 void fill_taps(const std::vector<AxisTap>& rows, const std::vector<AxisTap>& cols, int64_t kernel, int64_t h_out,
                int64_t w_out, const PlaneLayout& l, TapSet* set) {
   set->count = static_cast<int64_t>(rows.size() * cols.size());
+  delete[] set->offset;
+  delete[] set->index;
   set->offset = new int64_t[std::max<int64_t>(1, set->count)];
   set->index = new int64_t[std::max<int64_t>(1, set->count)];
   set->h_out = h_out, set->w_out = w_out;
@@ -91,7 +93,7 @@ TapSet::~TapSet() {
 
 BackwardPlan::~BackwardPlan() { delete[] phase; }
 
-void plan_forward(const ConvShape* branch, int branches, ForwardPlan* plan) {
+void plan_forward(const ConvShape* branch, int branches, bool phases, ForwardPlan* plan) {
   const ConvShape& first = branch[0];
   std::vector<AxisTap> rows[kMaxBranches], cols[kMaxBranches];
   Span row_span, col_span;
@@ -110,14 +112,16 @@ void plan_forward(const ConvShape* branch, int branches, ForwardPlan* plan) {
     }
   }
   PlaneLayout& l = plan->layout;
-  make_layout(first.h, first.w, first.stride, row_span, col_span, first.w_out, &l);
-  const int64_t positions = (first.h_out - 1) * l.pitch + first.w_out;
+  make_layout(first.h, first.w, phases ? first.stride : 1, row_span, col_span, first.w_out, &l);
+  l.step = phases ? 1 : first.stride;
+  const int64_t positions = ((first.h_out - 1) * l.pitch + first.w_out - 1) * l.step + 1;
   int64_t furthest = 0;
   l.phase = l.rows * l.pitch;
   for (int m = 0; m < branches; ++m) furthest = std::max(furthest, max_offset(rows[m], cols[m], l));
   finish_layout(furthest, positions, &l);
-  l.direct = l.stride == 1 && l.low_h == 0 && l.low_w == 0 && l.pitch == l.w && l.used_h == l.h && l.rows == l.h &&
-             furthest == 0;
+  l.direct = l.stride == 1 && l.low_h == 0 && l.low_w == 0 && furthest == 0 && row_span.high <= l.h &&
+             col_span.high <= l.w && (l.step > 1 || (l.used_h == l.h && l.used_w == l.w));
+  if (l.direct) l.pitch = l.w;
   for (int m = 0; m < branches; ++m) {
     fill_taps(rows[m], cols[m], branch[m].kernel, first.h_out, first.w_out, l, &plan->taps[m]);
   }
@@ -150,6 +154,7 @@ void plan_backward(const ConvShape& c, BackwardPlan* plan) {
   }
   PlaneLayout& l = plan->layout;
   make_layout(c.h_out, c.w_out, 1, row_span, col_span, w_count[0], &l);
+  l.step = 1;
   l.phase = l.rows * l.pitch;
   int64_t furthest = 0;
   for (int64_t r = 0; r < s; ++r) {

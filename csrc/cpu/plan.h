@@ -19,6 +19,7 @@ inline constexpr int64_t kVectorSlack = 64;  // floats that a kernel may read pa
 struct PlaneLayout {
   int64_t h, w;            // source plane
   int64_t stride;          // phases in each direction
+  int64_t step;            // rows and columns from output to output: 1 where there are phases, else the stride
   int64_t low_h, low_w;    // rows above and columns left of the source
   int64_t used_h, used_w;  // source rows and columns that are read at all
   int64_t rows, pitch;     // of one phase plane
@@ -32,19 +33,20 @@ struct TapSet {
   int64_t count = 0;
   int64_t* offset = nullptr;
   int64_t* index = nullptr;
-  int64_t h_out = 0, w_out = 0;  // outputs lie at row * pitch + column
+  int64_t h_out = 0, w_out = 0;
   TapSet() = default;
   ~TapSet();
   TapSet(const TapSet&) = delete;
   TapSet& operator=(const TapSet&) = delete;
 };
 
-// Forward: `branches` convolutions that share n, h, w, stride and output size, over one layout.
+// Forward: `branches` convolutions that share n, h, w, stride and output size, over one layout. phases: a stride
+// makes them; without them output (row, column) lies at (row * pitch + column) * step.
 struct ForwardPlan {
   PlaneLayout layout;
   TapSet taps[kMaxBranches];
 };
-void plan_forward(const ConvShape* branch, int branches, ForwardPlan* plan);
+void plan_forward(const ConvShape* branch, int branches, bool phases, ForwardPlan* plan);
 
 // Gradient by the input of one convolution: one tap set per phase (row phase * stride + column phase) of dx.
 struct BackwardPlan {

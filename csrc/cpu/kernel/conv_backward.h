@@ -124,7 +124,7 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
   reserve_local(Local::kRow, hw_out + kVec);  // one plane of dz
 
   ForwardPlan plan;
-  plan_forward(set.branch, set.branches, &plan);
+  plan_forward(set.branch, set.branches, true, &plan);
   const PlaneLayout& in = plan.layout;
   BackwardPlan back[kMaxBranches];
   int64_t out_channel = 0, most_pitch = 1;  // one padded plane of dz, for whichever branch needs most
@@ -187,7 +187,7 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
       for (int64_t i = 0; i < b.size; ++i) {
         emit.put(i, {to + i * hw_in, shape.stride, f / shape.stride, f % shape.stride, taps.w_out, shape.w, add});
       }
-      const LaneSource source{layout.pitch, layout.channel, taps.count, taps.offset};
+      const LaneSource source{layout.pitch, 1, layout.channel, taps.count, taps.offset};
       if (!targets_of.lanes) {
         tap_rows(taps, layout.pitch, dz, layout.channel, group_out, w, b.size, tile, emit.at(0));
       } else if (b.size > kVec) {

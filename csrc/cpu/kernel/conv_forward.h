@@ -111,7 +111,7 @@ static void lane_planes(const LaneSource& source, int64_t channels, const float*
     const int64_t now = min_of(row_step, rows - row);
     for (int64_t col = 0; col < width; col += col_step) {
       const int64_t columns = min_of(col_step, width - col);
-      lane_rows<V>(source, channels, planes + row * source.pitch + col, w, now, columns, tile);
+      lane_rows<V>(source, channels, planes + row * source.pitch + col * source.step, w, now, columns, tile);
       emit_lanes<V>(tile, row * width + col, now * columns, size, turned, kLaneTile, emit);
     }
   }
@@ -213,11 +213,14 @@ static void conv_forward(const ConvSet& set, const float* x, const float* const*
   if (fast) return;
 
   ForwardPlan plan;
-  plan_forward(set.branch, set.branches, &plan);
+  plan_forward(set.branch, set.branches, true, &plan);
   const PlaneLayout& layout = plan.layout;
-  const bool direct = layout.direct && hw_in >= kVec;
-
+  bool direct = layout.direct && hw_in >= kVec;
   const OutBlocks out{group_out, prefer_lanes(layout, direct, group_out, shape.h_out, shape.w_out)};
+  if (out.lanes && shape.stride == 2) {  // these kernels can step over positions
+    plan_forward(set.branch, set.branches, false, &plan);
+    direct = layout.direct;
+  }
   const int64_t blocks = out.count(), branch_blocks = groups * blocks;
   int64_t packed_at[kMaxBranches], packed_floats = 0;
   for (int m = 0; m < set.branches; ++m) {
@@ -258,8 +261,9 @@ static void conv_forward(const ConvSet& set, const float* x, const float* const*
     const float* w = packed_block(m, group, b);
     float* tile = local_scratch(Local::kTile, worker);
     if (out.lanes) {
-      const LaneSource source{direct ? 0 : layout.pitch, channel, taps.count, taps.offset};
-      const int64_t rows = direct ? 1 : shape.h_out, width = direct ? hw_out : shape.w_out;
+      const LaneSource source{layout.pitch * layout.step, layout.step, channel, taps.count, taps.offset};
+      const bool flat = direct && layout.step == 1;
+      const int64_t rows = flat ? 1 : shape.h_out, width = flat ? hw_out : shape.w_out;
       if (b.size > kVec) {
         lane_planes<2>(source, group_in, planes, w, rows, width, b.size, tile, emit.at(0));
       } else {

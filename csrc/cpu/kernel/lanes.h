@@ -15,15 +15,16 @@ inline constexpr int kMostColumns = 12;
 #endif
 
 struct LaneSource {
-  int64_t pitch;    // floats between rows
+  int64_t pitch;    // floats between rows of outputs
+  int64_t step;     // floats between outputs in a row: 1 or 2
   int64_t channel;  // floats between channels
   int64_t taps;
   const int64_t* offset;  // of each tap
 };
 
-// out[(r * out_row) + q * V vectors] (+)= sum over c, t of x[c * channel + offset[t] + r * pitch + q] * w[c][t], where
-// w and out hold V vectors of output channels.
-template <int V, int R, int Q>
+// out[(r * out_row) + q * V vectors] (+)= sum over c, t of x[c * channel + offset[t] + r * pitch + q * S] * w[c][t],
+// where w and out hold V vectors of output channels.
+template <int V, int R, int Q, int S>
 static void lane_block(const LaneSource& s, int64_t channels, const float* x, const float* w, float* out,
                        int64_t out_row, bool accumulate) {
   Vec acc[R][Q][V] = {};
@@ -38,7 +39,7 @@ static void lane_block(const LaneSource& s, int64_t channels, const float* x, co
       for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 14
         for (int q = 0; q < Q; ++q) {
-          const Vec b = broadcast(p[r * pitch + q]);
+          const Vec b = broadcast(p[r * pitch + q * S]);
 #pragma GCC unroll 2
           for (int i = 0; i < V; ++i) acc[r][q][i] += b * v[i];
         }
@@ -72,32 +73,32 @@ struct PackedWeights {
 
 using LaneBlock = void (*)(const LaneSource&, int64_t, const float*, const float*, float*, int64_t, bool);
 
-template <int V, int R, int Q>
+template <int V, int R, int Q, int S>
 static constexpr LaneBlock lane_block_or_null() {
   if constexpr (Q <= kMostColumns && R * Q <= kLanePixels<V>) {
-    return lane_block<V, R, Q>;
+    return lane_block<V, R, Q, S>;
   } else {
     return nullptr;
   }
 }
 
-template <int V, int R>
+template <int V, int R, int S>
 inline constexpr LaneBlock kLaneBlocks[15] = {
     nullptr,
-    lane_block_or_null<V, R, 1>(),
-    lane_block_or_null<V, R, 2>(),
-    lane_block_or_null<V, R, 3>(),
-    lane_block_or_null<V, R, 4>(),
-    lane_block_or_null<V, R, 5>(),
-    lane_block_or_null<V, R, 6>(),
-    lane_block_or_null<V, R, 7>(),
-    lane_block_or_null<V, R, 8>(),
-    lane_block_or_null<V, R, 9>(),
-    lane_block_or_null<V, R, 10>(),
-    lane_block_or_null<V, R, 11>(),
-    lane_block_or_null<V, R, 12>(),
-    lane_block_or_null<V, R, 13>(),
-    lane_block_or_null<V, R, 14>(),
+    lane_block_or_null<V, R, 1, S>(),
+    lane_block_or_null<V, R, 2, S>(),
+    lane_block_or_null<V, R, 3, S>(),
+    lane_block_or_null<V, R, 4, S>(),
+    lane_block_or_null<V, R, 5, S>(),
+    lane_block_or_null<V, R, 6, S>(),
+    lane_block_or_null<V, R, 7, S>(),
+    lane_block_or_null<V, R, 8, S>(),
+    lane_block_or_null<V, R, 9, S>(),
+    lane_block_or_null<V, R, 10, S>(),
+    lane_block_or_null<V, R, 11, S>(),
+    lane_block_or_null<V, R, 12, S>(),
+    lane_block_or_null<V, R, 13, S>(),
+    lane_block_or_null<V, R, 14, S>(),
 };
 
 // `rows` rows of `width` positions, one after the other in `out`, or added to what is there.
@@ -119,9 +120,11 @@ static void lane_rows(const LaneSource& s, int64_t channels, const float* x, con
       int64_t rest = width;
       for (int64_t left = pieces; left > 0; --left) {
         const int64_t q = ceil_div(rest, left);
-        const LaneBlock block = two ? kLaneBlocks<V, 2>[q] : kLaneBlocks<V, 1>[q];
+        const LaneBlock block = s.step == 2 ? two ? kLaneBlocks<V, 2, 2>[q] : kLaneBlocks<V, 1, 2>[q]
+                                : two       ? kLaneBlocks<V, 2, 1>[q]
+                                            : kLaneBlocks<V, 1, 1>[q];
         block(s, now, from, wc, to, width * V * kVec, add || first > 0);
-        from += q, to += q * V * kVec, rest -= q;
+        from += q * s.step, to += q * V * kVec, rest -= q;
       }
     }
   }

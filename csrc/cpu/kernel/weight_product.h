@@ -66,7 +66,7 @@ static void weight_product_add(const WeightProduct& p, const TapSet& taps, int64
         for (int64_t t = 0; t < p.dz_span; t += kVec) transpose(from + t, plane, to + t * kLanes, kLanes);
       }
     });
-    const LaneSource source{0, kRange, 1, &none};
+    const LaneSource source{0, 1, kRange, 1, &none};
     parallel(taps.count * blocks * ranges, [&](int64_t task, int) {
       const int64_t range = task % ranges, block = task / ranges % blocks, t = task / ranges / blocks;
       const int64_t width = min_of(kRange, p.c_in - range * kRange);

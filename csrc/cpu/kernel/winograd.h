@@ -218,7 +218,7 @@ static bool winograd(const Winograd& w, const PackedWeights& home, Source&& sour
       }
       const int64_t tile_rows = min_of(w.chunk_rows, w.tile_rows - chunk * w.chunk_rows);
       const int64_t top = chunk * 2 * w.chunk_rows, rows = min_of(2 * w.chunk_rows, w.h_out - top);
-      const LaneSource lanes{0, w.tiles(), 1, &none};
+      const LaneSource lanes{0, 1, w.tiles(), 1, &none};
       for (int64_t block = first; block < last; ++block) {
         for (int64_t f = 0; f < 16; ++f) {
           lane_rows<2>(lanes, w.c_in, v + f * w.input_step(), u + block * block_floats + f * w.weight_step(), 1,

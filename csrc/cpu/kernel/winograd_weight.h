@@ -122,7 +122,7 @@ static void winograd_weights_add(const WinogradWeights& p, int64_t images, bool 
                              kLanes);
       }
     });
-    const LaneSource source{0, w.c_in, 1, &none};
+    const LaneSource source{0, 1, w.c_in, 1, &none};
     parallel(16 * blocks, [&](int64_t task, int) {
       const int64_t f = task / blocks, block = task % blocks;
       lane_rows<2>(source, terms, v + f * terms * w.c_in, d + (f * blocks + block) * terms * kLanes, 1, w.c_in,

@@ -136,12 +136,18 @@ struct ConvSet {
   const ConvShape* branch;
   int branches;
   bool split;
-  KeptWeights* kept = nullptr;
-  int64_t channels() const { return split ? branch[0].c_in * branches : branch[0].c_in; }  // of the input tensor
+  KeptWeights* kept;
+  int parts;               // of the input, if split
+  int part[kMaxBranches];  // what a branch reads of them
+  ConvSet(const ConvShape* shapes, int count, bool split_input, KeptWeights* keep = nullptr)
+      : branch(shapes), branches(count), split(split_input), kept(keep), parts(count), part{} {
+    for (int m = 0; m < count; ++m) part[m] = m;
+  }
+  int64_t channels() const { return split ? branch[0].c_in * parts : branch[0].c_in; }  // of the input tensor
   int64_t group_in() const { return branch[0].c_in / branch[0].groups; }
   int64_t group_out() const { return branch[0].c_out / branch[0].groups; }
   // First input channel of a group of a branch.
-  int64_t first_in(int m, int64_t group) const { return (split ? m * branch[0].c_in : 0) + group * group_in(); }
+  int64_t first_in(int m, int64_t group) const { return (split ? part[m] * branch[0].c_in : 0) + group * group_in(); }
   // One group at a time, its padded planes in cache for all branches, rather than whole images. Must not depend on
   // the number of threads: the order of summation hangs on it.
   bool by_group(int64_t plane_floats) const { return branch[0].groups >= 8 && group_in() * plane_floats <= 96 * 1024; }
@@ -187,31 +193,12 @@ static uint64_t plain_weights_key(const ConvSet& set, const ForwardPlan& plan, c
 
 // emitter(m, n, c) makes the object that takes an output plane (emit.h).
 template <typename Emitter>
-static void conv_forward(const ConvSet& set, const float* x, const float* const* weight, Emitter&& emitter) {
+static void conv_forward_plain(const ConvSet& set, const float* x, const float* const* weight, Emitter&& emitter) {
   using Emit = decltype(emitter(0, int64_t{}, int64_t{}));
   const ConvShape& shape = set.branch[0];
   const int64_t hw_in = shape.h * shape.w, hw_out = shape.h_out * shape.w_out;
   const int64_t group_in = set.group_in(), group_out = set.group_out(), groups = shape.groups;
   const int64_t channels = set.channels();
-  if (shape.n == 0) return;
-  bool fast = true;
-  for (int m = 0; m < set.branches; ++m) fast = fast && suits_winograd(set.branch[m]);
-#if SKNET_VEC > 1
-  for (int m = 0; m < set.branches && fast; ++m) {
-    fast = winograd(
-        plan_winograd(set.branch[m]),
-        PackedWeights{set.kept, 1 + m,
-                      set.kept == nullptr ? 0 : weight_key(kVec, weight[m], shape.c_out * group_in * 9)},
-        [&](int64_t n, int64_t c) { return x + (n * channels + set.first_in(m, 0) + c) * hw_in; },
-        [&](int64_t first, int64_t c, int64_t count, float* to) {
-          pack_lanes<2>(weight[m] + (first * group_in + c) * 9, group_in * 9, 9, count, 9, nullptr, Winograd::kLanes,
-                        to);
-        },
-        [&](int64_t n, int64_t c) { return emitter(m, n, c); });
-  }
-#endif
-  if (fast) return;
-
   ForwardPlan plan;
   plan_forward(set.branch, set.branches, true, &plan);
   const PlaneLayout& layout = plan.layout;
@@ -320,4 +307,50 @@ static void conv_forward(const ConvSet& set, const float* x, const float* const*
       run_block(m, n0 + i, group, out.at(rest % blocks), planes, channel, worker);
     });
   }
+}
+
+// One branch in Winograd's way. False if something was not finite.
+template <typename Emitter>
+static bool conv_forward_fast(const ConvSet& set, int m, const float* x, const float* weight, Emitter&& emitter) {
+#if SKNET_VEC > 1
+  const ConvShape& shape = set.branch[m];
+  const int64_t group_in = set.group_in(), group_out = set.group_out(), hw = shape.h * shape.w;
+  const ConvShape reduced = without_stride(shape);
+  const PackedWeights home{set.kept, 1 + m,
+                           set.kept == nullptr ? 0 : weight_key(kVec, weight, shape.c_out * group_in * 9)};
+  const WinogradSource source{x + set.first_in(m, 0) * hw, set.channels() * hw, hw, shape.stride * shape.w,
+                              shape.stride};
+  auto run = [&](auto plan) {
+    constexpr int V = decltype(plan)::kVectors;
+    return winograd(
+        plan, home, source,
+        [&](int64_t group, int64_t first, int64_t c, int64_t count, float* to) {
+          pack_lanes<V>(weight + ((group * group_out + first) * group_in + c) * 9, group_in * 9, 9, count, 9, nullptr,
+                        V * kVec, to);
+        },
+        [&](int64_t n, int64_t c) { return emitter(m, n, c); });
+  };
+  return group_out % (2 * kVec) == 0 ? run(plan_winograd<2>(reduced)) : run(plan_winograd<1>(reduced));
+#else
+  (void)set, (void)m, (void)x, (void)weight, (void)emitter;
+  return false;
+#endif
+}
+
+// As conv_forward_plain.
+template <typename Emitter>
+static void conv_forward(const ConvSet& set, const float* x, const float* const* weight, Emitter&& emitter) {
+  if (set.branch[0].n == 0) return;
+  ConvShape shape[kMaxBranches];
+  ConvSet rest(shape, 0, set.split, set.kept);
+  rest.parts = set.parts;
+  const float* rest_weight[kMaxBranches];
+  int number[kMaxBranches];  // in the whole set
+  for (int m = 0; m < set.branches; ++m) {
+    if (suits_winograd(without_stride(set.branch[m])) && conv_forward_fast(set, m, x, weight[m], emitter)) continue;
+    const int i = rest.branches++;
+    shape[i] = set.branch[m], rest.part[i] = set.part[m], rest_weight[i] = weight[m], number[i] = m;
+  }
+  if (rest.branches == 0) return;
+  conv_forward_plain(rest, x, rest_weight, [&](int i, int64_t n, int64_t c) { return emitter(number[i], n, c); });
 }

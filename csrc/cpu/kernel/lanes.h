@@ -16,7 +16,7 @@ inline constexpr int kMostColumns = 12;
 
 struct LaneSource {
   int64_t pitch;    // floats between rows of outputs
-  int64_t step;     // floats between outputs in a row: 1 or 2
+  int64_t step;     // floats between outputs in a row: 1, 2, or (for one row at a time) kVec
   int64_t channel;  // floats between channels
   int64_t taps;
   const int64_t* offset;  // of each tap
@@ -75,7 +75,7 @@ using LaneBlock = void (*)(const LaneSource&, int64_t, const float*, const float
 
 template <int V, int R, int Q, int S>
 static constexpr LaneBlock lane_block_or_null() {
-  if constexpr (Q <= kMostColumns && R * Q <= kLanePixels<V>) {
+  if constexpr (Q <= kMostColumns && R * Q <= kLanePixels<V> && (R == 1 || S <= 2)) {
     return lane_block<V, R, Q, S>;
   } else {
     return nullptr;
@@ -107,7 +107,7 @@ static void lane_rows(const LaneSource& s, int64_t channels, const float* x, con
                       int64_t width, float* out, bool add = false) {
   constexpr int64_t kMost = kLanePixels<V> < kMostColumns ? kLanePixels<V> : kMostColumns;
   const int64_t pieces = ceil_div(width, kMost), widest = ceil_div(width, pieces);
-  const int64_t together = 2 * widest <= kLanePixels<V> ? 2 : 1;
+  const int64_t together = rows > 1 && 2 * widest <= kLanePixels<V> ? 2 : 1;
   // Chains as in tap_block, the weights of one in the first-level cache for all positions.
   const int64_t chunk = s.taps > 0 ? max_of(1, kChain / s.taps) : channels;
   for (int64_t first = 0; first < channels; first += chunk) {
@@ -120,9 +120,9 @@ static void lane_rows(const LaneSource& s, int64_t channels, const float* x, con
       int64_t rest = width;
       for (int64_t left = pieces; left > 0; --left) {
         const int64_t q = ceil_div(rest, left);
-        const LaneBlock block = s.step == 2 ? two ? kLaneBlocks<V, 2, 2>[q] : kLaneBlocks<V, 1, 2>[q]
-                                : two       ? kLaneBlocks<V, 2, 1>[q]
-                                            : kLaneBlocks<V, 1, 1>[q];
+        const LaneBlock block = s.step == 1   ? two ? kLaneBlocks<V, 2, 1>[q] : kLaneBlocks<V, 1, 1>[q]
+                                : s.step == 2 ? two ? kLaneBlocks<V, 2, 2>[q] : kLaneBlocks<V, 1, 2>[q]
+                                              : kLaneBlocks<V, 1, kVec>[q];
         block(s, now, from, wc, to, width * V * kVec, add || first > 0);
         from += q * s.step, to += q * V * kVec, rest -= q;
       }

@@ -1,68 +1,97 @@
 // SPDX-License-Identifier: Apache-2.0
-// Dense 3x3 convolutions of stride 1 by Winograd's minimal filtering F(2x2, 3x3) (Lavin and Gray, arXiv 1509.09308):
+// 3x3 convolutions by Winograd's minimal filtering F(2x2, 3x3) (Lavin and Gray, arXiv 1509.09308):
 // 16 products where the plain sum takes 36.
 //
 // A dilation d gives d * d interleaved plain convolutions; their tiles of outputs, 2 x 2 at distance d, start at rows
-// and columns  (t / d) * 2 * d + t % d. The transforms hold halves and quarters only, so integers stay exact. Sums
+// and columns  (t / d) * 2 * d + t % d. Where stride and dilation are both 2, only every other row and column is read,
+// and of these it is a plain convolution. The transforms hold halves and quarters only, so integers stay exact. Sums
 // and differences of infinities would make NaN beyond a value's own reach: any output that is not finite is reported,
 // and the caller computes everything again in the plain way.
 
+// V: vectors of output channels that are worked on at a time, a block.
+template <int V>
 struct Winograd {
-  int64_t images, c_in, c_out, h, w, h_out, w_out, dilation, padding;
-  int64_t source_pitch;             // floats between rows of the source
+  static constexpr int kVectors = V;
+  static constexpr int64_t kLanes = V * kVec;
+  int64_t images, groups, c_in, c_out;  // channels: of a group
+  int64_t h, w, h_out, w_out, dilation, padding;
   int64_t tile_rows, tile_columns;  // of an image
   int64_t chunk_rows;               // tile rows that are worked on at a time
-  static constexpr int64_t kLanes = 2 * kVec;
+  int64_t together;                 // images that are worked on at a time
 
   int64_t chunks() const { return ceil_div(tile_rows, chunk_rows); }
-  int64_t tiles() const { return chunk_rows * tile_columns; }  // of a chunk
-  // Transformed inputs of a chunk are (16, c_in, tiles); a vector of slack behind each of the 16.
+  int64_t image_tiles() const { return chunk_rows * tile_columns; }  // of an image in a chunk
+  int64_t tiles() const { return together * image_tiles(); }         // of a chunk
+  // Transformed inputs of a chunk are (16, c_in / kVec, tiles, kVec), products (16, tiles, lanes); a vector of slack
+  // behind each of the 16.
   int64_t input_step() const { return c_in * tiles() + kVec; }
+  int64_t product_step() const { return kLanes * tiles() + kVec; }
   int64_t weight_step() const { return c_in * kLanes; }  // transformed weights of a block are (16, c_in, lanes)
-  int64_t blocks() const { return c_out / kLanes; }
+  int64_t blocks() const { return c_out / kLanes; }      // of a group
   int64_t start(int64_t tile) const { return tile / dilation * 2 * dilation + tile % dilation; }
   int64_t positions() const { return 2 * chunk_rows * w_out; }
+  // Of the source, padded: what the tiles of `rows` tile rows read.
+  int64_t source_rows(int64_t rows) const { return start(rows - 1) + 3 * dilation + 1; }
+  int64_t source_columns() const { return max_of(start(tile_columns - 1) + 3 * dilation + 1, padding + w); }
 };
 
-inline constexpr int64_t kWinogradChannels = 1024;     // most outputs
-inline constexpr int64_t kWinogradChunk = 112 * 1024;  // floats of transformed inputs: half of an L2 cache
+inline constexpr int64_t kWinogradEmits = 1024;        // most output planes of a task
+inline constexpr int64_t kWinogradChunk = 128 * 1024;  // floats of transformed inputs: half of an L2 cache
 
-static Winograd plan_winograd(const ConvShape& s) {
-  Winograd w{s.n, s.c_in, s.c_out, s.h, s.w, s.h_out, s.w_out, s.dilation, s.padding, s.w, 0, 0, 0};
+template <int V>
+static Winograd<V> plan_winograd(const ConvShape& s) {
+  Winograd<V> w{s.n,     s.groups, s.c_in / s.groups, s.c_out / s.groups, s.h, s.w, s.h_out,
+                s.w_out, s.dilation, s.padding,       0,                  0,   0,   1};
   w.tile_rows = ceil_div(s.h_out, 2 * s.dilation) * s.dilation;
   w.tile_columns = ceil_div(s.w_out, 2 * s.dilation) * s.dilation;
-  const int64_t most = min_of(56, kWinogradChunk / (16 * s.c_in));  // tiles
+  const int64_t room = kWinogradChunk / (16 * w.c_in), most = min_of(56, room);  // tiles
   w.chunk_rows = min_of(w.tile_rows, s.dilation * max_of(1, most / (w.tile_columns * s.dilation)));
+  // Small maps share what is read of the weights, where these are too many for the second-level cache.
+  if (w.chunks() == 1 && w.c_in * w.c_out >= 4096) {
+    w.together = max_of(1, min_of(min_of(s.n, room / w.tiles()), kWinogradEmits / w.c_out));
+  }
   return w;
 }
 
-// A 3x3 convolution of stride 1 over enough channels and positions to pay for the transforms: that of the weights
-// costs like some 600 positions, and past some size they would be read from memory again and again.
+// The same convolution over every other row and column, where it reads no others.
+static ConvShape without_stride(const ConvShape& s) {
+  ConvShape t = s;
+  if (s.stride == 2 && s.dilation % 2 == 0 && s.padding % 2 == 0) {
+    t.stride = 1, t.dilation /= 2, t.padding /= 2, t.h = ceil_div(s.h, 2), t.w = ceil_div(s.w, 2);
+  }
+  return t;
+}
+
+// A 3x3 convolution of stride 1 over enough channels and positions to pay for the transforms; that of the weights
+// costs like some 600 positions.
 static bool suits_winograd(const ConvShape& s) {
   if (kVec == 1) return false;
-  if (s.kernel != 3 || s.stride != 1 || s.dilation > 4 || s.groups != 1 || s.padding > 2 * s.dilation) return false;
-  if (s.c_in < 16 || s.c_out < 2 * Winograd::kLanes || s.c_out % Winograd::kLanes != 0) return false;
-  if (s.c_in * s.c_out > 256 * 256 || s.c_out > kWinogradChannels) return false;
-  const Winograd w = plan_winograd(s);
+  if (s.kernel != 3 || s.stride != 1 || s.dilation > 4 || s.padding > 2 * s.dilation) return false;
+  const int64_t c_in = s.c_in / s.groups, c_out = s.c_out / s.groups;
+  if (c_in < 16 || c_out < 16 || c_in % kVec != 0 || c_out % kVec != 0) return false;
+  if (c_in * c_out > 512 * 512 || c_out > kWinogradEmits) return false;
+  const Winograd<1> w = plan_winograd<1>(s);
   return s.n * (9 * s.h_out * s.w_out - 16 * w.tile_rows * w.tile_columns) >= 600;
 }
 
 #if SKNET_VEC > 1
-// packed (channels, 9, 2 vectors) -> to[f * step + c * 2 vectors], f < 16: G g G^T.
+// packed (channels, 9, lanes) -> to[f * step + c * lanes], f < 16: G g G^T.
+template <int V>
 static void winograd_weights(const float* packed, int64_t channels, float* to, int64_t step) {
+  constexpr int64_t kLanes = V * kVec;
   const Vec half = broadcast(0.5f);
   for (int64_t c = 0; c < channels; ++c) {
-    for (int64_t i = 0; i < Winograd::kLanes; i += kVec) {
+    for (int64_t i = 0; i < kLanes; i += kVec) {
       Vec rows[4][3];
       for (int k = 0; k < 3; ++k) {
-        const float* g = packed + (c * 9 + k) * Winograd::kLanes + i;
-        const Vec g0 = load(g), g1 = load(g + 3 * Winograd::kLanes), g2 = load(g + 6 * Winograd::kLanes);
+        const float* g = packed + (c * 9 + k) * kLanes + i;
+        const Vec g0 = load(g), g1 = load(g + 3 * kLanes), g2 = load(g + 6 * kLanes);
         rows[0][k] = g0;
         rows[1][k] = half * (g0 + g1 + g2);
         rows[2][k] = half * (g0 - g1 + g2);
         rows[3][k] = g2;
       }
-      float* out = to + c * Winograd::kLanes + i;
+      float* out = to + c * kLanes + i;
       for (int r = 0; r < 4; ++r) {
         const Vec g0 = rows[r][0], g1 = rows[r][1], g2 = rows[r][2];
         store(out + (4 * r) * step, g0);
@@ -71,6 +100,46 @@ static void winograd_weights(const float* packed, int64_t channels, float* to, i
         store(out + (4 * r + 3) * step, g2);
       }
     }
+  }
+}
+
+// Planes that a convolution reads.
+struct WinogradSource {
+  const float* at;
+  int64_t image, plane, pitch;  // floats between images, planes, rows
+  int64_t step;                 // between columns: 1 or 2
+};
+
+// kVec planes of (h, w), from `planes` on -> to[row * to_pitch + column] of kVec channels: rows from `first` on,
+// columns from `left` on, zero outside. Needs room for a vector of columns behind the last row.
+static void channels_last(const WinogradSource& s, const float* planes, int64_t h, int64_t w, int64_t first,
+                          int64_t rows, int64_t left, int64_t to_pitch, float* to) {
+  const int64_t length = (h - 1) * s.pitch + (w - 1) * s.step + 1;  // nothing past it may be read
+  for (int64_t r = first; r < first + rows; ++r, to += to_pitch * kVec) {
+    if (r < 0 || r >= h) {
+      fill_zero(to, to_pitch * kVec);
+      continue;
+    }
+    fill_zero(to, left * kVec);
+    for (int64_t c = 0; c < w; c += kVec) {  // may write into the next row, whose turn comes later
+      const int64_t at = r * s.pitch + c * s.step, now = min_of(kVec, w - c);
+      float* out = to + (left + c) * kVec;
+      if (s.step == 1 && at + kVec <= length) {
+        transpose(planes + at, s.plane, out, kVec);
+        continue;
+      }
+      float part[kVec * kVec] = {};
+      for (int i = 0; i < kVec; ++i) {
+        const float* from = planes + at + i * s.plane;
+        if (s.step == 1) {
+          copy_row(from, now, part + i * kVec);
+        } else {
+          copy_every_other(from, now, part + i * kVec);
+        }
+      }
+      transpose(part, kVec, out, kVec);
+    }
+    fill_zero(to + (left + w) * kVec, (to_pitch - left - w) * kVec);
   }
 }
 
@@ -83,66 +152,37 @@ static inline void winograd_terms(Vec d0, Vec d1, Vec d2, Vec d3, Put&& put) {
   put(3, d1 - d3);
 }
 
-// Where the tiles of one vector start, from the first of them on.
-static inline VecIndex winograd_starts(int64_t dilation) {
-  VecIndex index{};
-  const int d = static_cast<int>(dilation);
-  for (int t = 0; t < kVec; ++t) {
-    index[t] = t / d * 2 * d + t % d;  // within two vectors
-  }
-  return index;
-}
-
-// Scratch of winograd_input: a padded row, and the column transforms of the rows of a chunk.
-static int64_t winograd_row_floats(const Winograd& w) {
-  return w.padding + max_of(w.w, w.start(w.tile_columns) + 3 * w.dilation) + 3 * kVec;
-}
-static int64_t winograd_columns_floats(const Winograd& w) {
-  return (2 * w.chunk_rows + 2 * w.dilation) * 4 * (w.tile_columns + 2 * kVec);
-}
-
-// B^T d B of every tile of a chunk of one source plane, to v[f * input_step]. `row`: zeros, here and on return.
-static void winograd_input(const Winograd& w, const float* plane, int64_t chunk, float* row, float* columns, float* v) {
-  const int64_t width = w.tile_columns + 2 * kVec, d = w.dilation;
-  const int64_t rows = 2 * w.chunk_rows + 2 * d, first = chunk * 2 * w.chunk_rows - w.padding;
-  // A vector of tiles starts where a run of `dilation` tiles does, as the next one must too.
-  const int64_t step = kVec / d * d;
-  const VecIndex starts = winograd_starts(d);
-  for (int64_t r = 0; r < rows; ++r) {
-    float* out = columns + r * 4 * width;
-    if (first + r < 0 || first + r >= w.h) {
-      fill_zero(out, 4 * width);
-      continue;
-    }
-    copy_row(plane + (first + r) * w.source_pitch, w.w, row + w.padding);
-    for (int64_t t = 0; t < w.tile_columns; t += step) {
-      const float* p = row + w.start(t);
-      Vec x[4];
-      for (int64_t b = 0; b < 4; ++b) x[b] = pick(p + b * d, starts);
-      winograd_terms(x[0], x[1], x[2], x[3], [&](int f, Vec term) { store(out + f * width + t, term); });
-    }
-  }
-  fill_zero(row + w.padding, w.w);
-  const int64_t now = min_of(w.chunk_rows, w.tile_rows - chunk * w.chunk_rows), f_step = w.input_step();
-  for (int64_t i = 0; i < now; ++i, v += w.tile_columns) {
-    const float* from = columns + w.start(i) * 4 * width;
-    for (int f = 0; f < 4; ++f, from += width) {
-      for (int64_t t = 0; t < w.tile_columns; t += kVec) {
-        const Vec x0 = load(from + t), x1 = load(from + 4 * d * width + t);
-        const Vec x2 = load(from + 8 * d * width + t), x3 = load(from + 12 * d * width + t);
-        float* to = v + f * f_step + t;
-        winograd_terms(x0, x1, x2, x3, [&](int g, Vec term) { store(to + 4 * g * f_step, term); });
+// B^T d B of every tile of `rows` tile rows of kVec channels: to[f * f_step + tile * step]. pitch: of `last`.
+template <int V>
+static void winograd_input(const Winograd<V>& w, int64_t rows, const float* last, int64_t pitch, float* to,
+                           int64_t f_step, int64_t step) {
+  const int64_t d = w.dilation;
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t t = 0; t < w.tile_columns; ++t, to += step) {
+      const float* from = last + (w.start(i) * pitch + w.start(t)) * kVec;
+      Vec terms[4][4];
+#pragma GCC unroll 4
+      for (int a = 0; a < 4; ++a) {
+        const float* r = from + a * d * pitch * kVec;
+        const Vec x0 = load(r), x1 = load(r + d * kVec), x2 = load(r + 2 * d * kVec), x3 = load(r + 3 * d * kVec);
+        winograd_terms(x0, x1, x2, x3, [&](int f, Vec term) { terms[a][f] = term; });
+      }
+#pragma GCC unroll 4
+      for (int f = 0; f < 4; ++f) {
+        winograd_terms(terms[0][f], terms[1][f], terms[2][f], terms[3][f],
+                       [&](int g, Vec term) { store(to + (4 * g + f) * f_step, term); });
       }
     }
   }
 }
 
-// A^T m A of every tile of a chunk: m (16, tiles, 2 vectors) -> out (rows, w_out, 2 vectors). Adds zero times every
-// output to `check`.
-static void winograd_output(const Winograd& w, const float* m, int64_t tile_rows, int64_t rows, float* out,
+// A^T m A of every tile of a chunk of an image: m (16, tiles, lanes) -> out (rows, w_out, lanes). Adds zero times
+// every output to `check`.
+template <int V>
+static void winograd_output(const Winograd<V>& w, const float* m, int64_t tile_rows, int64_t rows, float* out,
                             Vec* check) {
-  constexpr int64_t kLanes = Winograd::kLanes;
-  const int64_t step = w.tiles() * kLanes, d = w.dilation;
+  constexpr int64_t kLanes = V * kVec;
+  const int64_t step = w.product_step(), d = w.dilation;
   Vec zeros{};
   for (int64_t i = 0; i < tile_rows; ++i) {
     for (int64_t t = 0; t < w.tile_columns; ++t) {
@@ -172,63 +212,81 @@ static void winograd_output(const Winograd& w, const float* m, int64_t tile_rows
   *check += zeros;
 }
 
-// source(n, c) is a source plane; pack(first, c, channels, to) the weights of a block of output channels, as
-// (channels, 9, 2 vectors), for source channels from c on; emitter(n, c) takes an output plane.
+// pack(group, first, c, channels, to) packs the weights of a block of output channels of a group, from `first` on, as
+// (channels, 9, lanes), for source channels from c on; emitter(n, c) takes an output plane.
 // False if an output is not finite: all is to be computed again.
-template <typename Source, typename Pack, typename Emitter>
-static bool winograd(const Winograd& w, const PackedWeights& home, Source&& source, Pack&& pack, Emitter&& emitter) {
+template <int V, typename Pack, typename Emitter>
+static bool winograd(const Winograd<V>& w, const PackedWeights& home, const WinogradSource& source, Pack&& pack,
+                     Emitter&& emitter) {
   using Emit = decltype(emitter(int64_t{}, int64_t{}));
-  constexpr int64_t kLanes = Winograd::kLanes, kSlice = 16;
-  const int64_t slices = ceil_div(w.c_in, kSlice), block_floats = 16 * w.weight_step();
+  constexpr int64_t kLanes = V * kVec, kSlice = 16;
+  const int64_t slices = ceil_div(w.c_in, kSlice), block_floats = 16 * w.weight_step(), blocks = w.blocks();
   bool stale;
-  float* u = home.get(w.blocks() * block_floats, &stale);
-  const int64_t m_floats = 16 * w.tiles() * kLanes, turned_pitch = ceil_div(w.positions(), kVec) * kVec;
-  const int64_t row_floats = winograd_row_floats(w);
+  float* u = home.get(w.groups * blocks * block_floats, &stale);
+  const int64_t m_floats = 16 * w.product_step(), turned_pitch = ceil_div(w.positions(), kVec) * kVec;
+  const int64_t source_rows = w.source_rows(w.chunk_rows), source_columns = w.source_columns();
   reserve_local(Local::kTile, max_of(kSlice * 9 * kLanes, m_floats + 2 * turned_pitch * kLanes));
-  reserve_local(Local::kPlanes, 16 * w.input_step() + kVec);
-  reserve_local(Local::kRow, row_floats + winograd_columns_floats(w));
+  reserve_local(Local::kPlanes, 16 * w.input_step());
+  reserve_local(Local::kRow, (source_rows * source_columns + kVec) * kVec);
 
-  parallel(stale ? w.blocks() * slices : 0, [&](int64_t task, int worker) {
+  parallel(stale ? w.groups * blocks * slices : 0, [&](int64_t task, int worker) {
     const int64_t block = task / slices, c = task % slices * kSlice, now = min_of(kSlice, w.c_in - c);
     float* packed = local_scratch(Local::kTile, worker);
-    pack(block * kLanes, c, now, packed);
-    winograd_weights(packed, now, u + block * block_floats + c * kLanes, w.weight_step());
+    pack(block / blocks, block % blocks * kLanes, c, now, packed);
+    winograd_weights<V>(packed, now, u + block * block_floats + c * kLanes, w.weight_step());
   });
 
-  // A task is an image, or a share of its output channels where there are few images; each transforms the inputs.
+  // A task is a few images of a group, or a share of their output channels where there are few; each transforms the
+  // inputs.
+  const int64_t batches = ceil_div(w.images, w.together);
   int64_t shares = 1;
-  while (shares < w.blocks() && w.images * shares < workers()) shares *= 2;
-  shares = min_of(shares, w.blocks());
+  while (shares < blocks && batches * w.groups * shares < workers()) shares *= 2;
+  shares = min_of(shares, blocks);
+  int64_t lane[kVec];  // a vector of channels as the taps of one
+  for (int i = 0; i < kVec; ++i) lane[i] = i;
+  const LaneSource inputs{0, kVec, w.tiles() * kVec, kVec, lane};
   int failed = 0;
-  const int64_t none = 0;
-  parallel(w.images * shares, [&](int64_t task, int worker) {
-    const int64_t n = task / shares, share = task % shares;
-    const int64_t first = share * w.blocks() / shares, last = (share + 1) * w.blocks() / shares;
+  parallel(batches * w.groups * shares, [&](int64_t task, int worker) {
+    const int64_t n0 = task / (w.groups * shares) * w.together, now = min_of(w.together, w.images - n0);
+    const int64_t group = task / shares % w.groups, share = task % shares;
+    const int64_t first = share * blocks / shares, last = (share + 1) * blocks / shares;
+    const int64_t channels = (last - first) * kLanes, first_channel = group * w.c_out + first * kLanes;
     float* v = local_scratch(Local::kPlanes, worker);
-    float* row = local_scratch(Local::kRow, worker);
+    float* turned_source = local_scratch(Local::kRow, worker);
     float* m = local_scratch(Local::kTile, worker);
     float *out = m + m_floats, *turned = out + turned_pitch * kLanes;
-    EmitArray<Emit, kWinogradChannels> emit;
-    for (int64_t c = first * kLanes; c < last * kLanes; ++c) emit.put(c, emitter(n, c));
-    fill_zero(row, row_floats);
+    EmitArray<Emit, kWinogradEmits> emit;
+    for (int64_t i = 0; i < now * channels; ++i) {
+      emit.put(i, emitter(n0 + i / channels, first_channel + i % channels));
+    }
     Vec check{};
     for (int64_t chunk = 0; chunk < w.chunks(); ++chunk) {
-      for (int64_t c = 0; c < w.c_in; ++c) {
-        winograd_input(w, source(n, c), chunk, row, row + row_floats, v + c * w.tiles());
-      }
       const int64_t tile_rows = min_of(w.chunk_rows, w.tile_rows - chunk * w.chunk_rows);
       const int64_t top = chunk * 2 * w.chunk_rows, rows = min_of(2 * w.chunk_rows, w.h_out - top);
-      const LaneSource lanes{0, 1, w.tiles(), 1, &none};
-      for (int64_t block = first; block < last; ++block) {
-        for (int64_t f = 0; f < 16; ++f) {
-          lane_rows<2>(lanes, w.c_in, v + f * w.input_step(), u + block * block_floats + f * w.weight_step(), 1,
-                       tile_rows * w.tile_columns, m + f * w.tiles() * kLanes);
+      for (int64_t i = 0; i < now; ++i) {
+        for (int64_t c = 0; c < w.c_in; c += kVec) {
+          const float* planes = source.at + (n0 + i) * source.image + (group * w.c_in + c) * source.plane;
+          channels_last(source, planes, w.h, w.w, top - w.padding, w.source_rows(tile_rows), w.padding, source_columns,
+                        turned_source);
+          winograd_input(w, tile_rows, turned_source, source_columns, v + c * w.tiles() + i * w.image_tiles() * kVec,
+                         w.input_step(), kVec);
         }
-        winograd_output(w, m, tile_rows, rows, out, &check);
-        emit_lanes<2>(out, top * w.w_out, rows * w.w_out, kLanes, turned, turned_pitch, emit.at(block * kLanes));
+      }
+      const int64_t tiles = (now - 1) * w.image_tiles() + tile_rows * w.tile_columns;
+      for (int64_t block = first; block < last; ++block) {
+        const float* weights = u + (group * blocks + block) * block_floats;
+        for (int64_t f = 0; f < 16; ++f) {
+          lane_rows<V>(inputs, w.c_in / kVec, v + f * w.input_step(), weights + f * w.weight_step(), 1, tiles,
+                       m + f * w.product_step());
+        }
+        for (int64_t i = 0; i < now; ++i) {
+          winograd_output(w, m + i * w.image_tiles() * kLanes, tile_rows, rows, out, &check);
+          emit_lanes<V>(out, top * w.w_out, rows * w.w_out, kLanes, turned, turned_pitch,
+                        emit.at(i * channels + (block - first) * kLanes));
+        }
       }
     }
-    for (int64_t c = first * kLanes; c < last * kLanes; ++c) emit.at(c)->finish();
+    for (int64_t i = 0; i < now * channels; ++i) emit.at(i)->finish();
     if (!(sum(check) == 0.0f)) __atomic_store_n(&failed, 1, __ATOMIC_RELAXED);
   });
   return failed == 0;

@@ -6,71 +6,29 @@
 // gradients are turned to have channels side by side, and a tile is one term of the sum.
 
 struct WinogradWeights {
-  Winograd w;                                                     // of the forward pass
+  Winograd<2> w;                                                  // of the forward pass
   int64_t images;                                                 // at a time
   float* sums;                                                    // (16, blocks of output channels, c_in, 2 vectors)
   int64_t tiles() const { return w.tile_rows * w.tile_columns; }  // of an image
   int64_t sum_floats() const { return 16 * w.c_in * w.c_out; }
-  int64_t rows() const { return w.start(w.tile_rows - 1) + 3 * w.dilation + 1; }
-  int64_t columns() const {
-    return max_of(w.start(w.tile_columns - 1) + 3 * w.dilation + 1, w.padding + w.w) + 2 * kVec;
-  }
 };
 
 inline constexpr int64_t kWinogradWeightFloats = 2 << 20;  // transformed inputs and output gradients: 8 MB
 
 static WinogradWeights plan_winograd_weights(const ConvShape& s) {
-  WinogradWeights p{plan_winograd(s), 1, nullptr};
+  WinogradWeights p{plan_winograd<2>(s), 1, nullptr};
   p.images = max_of(1, min_of(s.n, kWinogradWeightFloats / (16 * p.tiles() * (s.c_in + s.c_out))));
   return p;
 }
 
-static bool suits_winograd_weights(const ConvShape& s) { return s.c_in % kVec == 0 && suits_winograd(s); }
+static bool suits_winograd_weights(const ConvShape& s) {
+  return s.groups == 1 && s.c_out % Winograd<2>::kLanes == 0 && s.c_in * s.c_out <= 256 * 256 && suits_winograd(s);
+}
 
 #if SKNET_VEC > 1
-// Planes of kVec channels at distance `step`, rows at distance `pitch` -> to[row * to_pitch + column] of kVec channels,
-// from row `top` and column `left` on; zero elsewhere. to_pitch has room for whole vectors of columns.
-static void channels_last(const float* planes, int64_t step, int64_t h, int64_t w, int64_t pitch, int64_t rows,
-                          int64_t top, int64_t left, int64_t to_pitch, float* to) {
-  fill_zero(to, rows * to_pitch * kVec);
-  float part[kVec * kVec];
-  for (int64_t r = 0; r < min_of(h, rows - top); ++r) {
-    const float* from = planes + r * pitch;
-    float* out = to + ((top + r) * to_pitch + left) * kVec;
-    int64_t c = 0;
-    for (; c + kVec <= w; c += kVec) transpose(from + c, step, out + c * kVec, kVec);
-    if (c < w) {
-      for (int i = 0; i < kVec; ++i) store(part + i * kVec, load_part(from + i * step + c, w - c));
-      transpose(part, kVec, out + c * kVec, kVec);
-    }
-  }
-}
-
-// B^T d B of every tile of kVec channels: to[f * f_step + tile * step].
-static void winograd_terms_of_x(const WinogradWeights& p, const float* last, float* to, int64_t f_step, int64_t step) {
-  const int64_t d = p.w.dilation, pitch = p.columns() * kVec;
-  for (int64_t i = 0; i < p.w.tile_rows; ++i) {
-    for (int64_t t = 0; t < p.w.tile_columns; ++t, to += step) {
-      const float* from = last + p.w.start(i) * pitch + p.w.start(t) * kVec;
-      Vec rows[4][4];
-#pragma GCC unroll 4
-      for (int a = 0; a < 4; ++a) {
-        const float* r = from + a * d * pitch;
-        const Vec x0 = load(r), x1 = load(r + d * kVec), x2 = load(r + 2 * d * kVec), x3 = load(r + 3 * d * kVec);
-        winograd_terms(x0, x1, x2, x3, [&](int f, Vec term) { rows[a][f] = term; });
-      }
-#pragma GCC unroll 4
-      for (int f = 0; f < 4; ++f) {
-        winograd_terms(rows[0][f], rows[1][f], rows[2][f], rows[3][f],
-                       [&](int g, Vec term) { store(to + (4 * g + f) * f_step, term); });
-      }
-    }
-  }
-}
-
-// A dY A^T likewise.
+// A dY A^T of every tile of kVec channels: to[f * f_step + tile * step].
 static void winograd_terms_of_dz(const WinogradWeights& p, const float* last, float* to, int64_t f_step, int64_t step) {
-  const int64_t d = p.w.dilation, pitch = p.columns() * kVec;
+  const int64_t d = p.w.dilation, pitch = p.w.source_columns() * kVec;
   for (int64_t i = 0; i < p.w.tile_rows; ++i) {
     for (int64_t t = 0; t < p.w.tile_columns; ++t, to += step) {
       const float* from = last + p.w.start(i) * pitch + p.w.start(t) * kVec;
@@ -98,10 +56,11 @@ static void winograd_terms_of_dz(const WinogradWeights& p, const float* last, fl
 // planes of `dz_plane` floats in rows of dz_pitch, at distance dz_image an image.
 static void winograd_weights_add(const WinogradWeights& p, int64_t images, bool first, const float* x, int64_t x_image,
                                  const float* dz, int64_t dz_image, int64_t dz_plane, int64_t dz_pitch) {
-  constexpr int64_t kLanes = Winograd::kLanes;
-  const Winograd& w = p.w;
+  constexpr int64_t kLanes = Winograd<2>::kLanes;
+  const Winograd<2>& w = p.w;
+  const int64_t rows = w.source_rows(w.tile_rows), columns = w.source_columns();
   const int64_t x_blocks = w.c_in / kVec, dz_blocks = w.c_out / kVec, blocks = w.blocks();
-  reserve_local(Local::kPlanes, p.rows() * p.columns() * kVec);
+  reserve_local(Local::kPlanes, (rows * columns + kVec) * kVec);
   const int64_t none = 0;
   for (int64_t n0 = 0; n0 < images; n0 += p.images) {
     const int64_t now = min_of(p.images, images - n0), terms = now * p.tiles();
@@ -111,13 +70,13 @@ static void winograd_weights_add(const WinogradWeights& p, int64_t images, bool 
       const int64_t i = task / (x_blocks + dz_blocks), b = task % (x_blocks + dz_blocks);
       float* last = local_scratch(Local::kPlanes, worker);
       if (b < x_blocks) {
-        channels_last(x + (n0 + i) * x_image + b * kVec * w.h * w.w, w.h * w.w, w.h, w.w, w.w, p.rows(), w.padding,
-                      w.padding, p.columns(), last);
-        winograd_terms_of_x(p, last, v + i * p.tiles() * w.c_in + b * kVec, terms * w.c_in, w.c_in);
+        channels_last({x, x_image, w.h * w.w, w.w, 1}, x + (n0 + i) * x_image + b * kVec * w.h * w.w, w.h, w.w,
+                      -w.padding, rows, w.padding, columns, last);
+        winograd_input(w, w.tile_rows, last, columns, v + i * p.tiles() * w.c_in + b * kVec, terms * w.c_in, w.c_in);
       } else {
         const int64_t c = (b - x_blocks) * kVec;
-        channels_last(dz + (n0 + i) * dz_image + c * dz_plane, dz_plane, w.h_out, w.w_out, dz_pitch, p.rows(), 0, 0,
-                      p.columns(), last);
+        channels_last({dz, dz_image, dz_plane, dz_pitch, 1}, dz + (n0 + i) * dz_image + c * dz_plane, w.h_out,
+                      w.w_out, 0, rows, 0, columns, last);
         winograd_terms_of_dz(p, last, d + (c / kLanes * terms + i * p.tiles()) * kLanes + c % kLanes, terms * w.c_out,
                              kLanes);
       }
@@ -133,8 +92,8 @@ static void winograd_weights_add(const WinogradWeights& p, int64_t images, bool 
 
 // The sums -> dw (c_out, c_in, 9). False if something is not finite.
 static bool winograd_weights_finish(const WinogradWeights& p, float* dw) {
-  constexpr int64_t kLanes = Winograd::kLanes;
-  const Winograd& w = p.w;
+  constexpr int64_t kLanes = Winograd<2>::kLanes;
+  const Winograd<2>& w = p.w;
   const int64_t slices = w.c_in / kVec, step = w.blocks() * w.c_in * kLanes;
   const Vec half = broadcast(0.5f);
   int failed = 0;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One pool of threads for the whole process. One op runs at a time; tasks are handed out one by one.
+// One pool of threads for the whole process. One op runs at a time; each worker has a range of its tasks, and takes of
+// the others' when it is through.
 #pragma once
 
 #include <cstdint>

@@ -33,11 +33,29 @@ static inline void add_wide(Wide& to, Vec v) { to += __builtin_convertvector(v, 
 static inline void add_product(Wide& to, Vec a, Vec b) {
   to += __builtin_convertvector(a, Wide) * __builtin_convertvector(b, Wide);
 }
-static inline double sum_wide(const Wide& v) {
-  double total = 0.0;
-  for (int i = 0; i < SKNET_VEC; ++i) total += v[i];
-  return total;
+// Halves onto each other: a chain of lanes would wait for every one of them.
+typedef double Double2 __attribute__((vector_size(16)));
+typedef double Double4 __attribute__((vector_size(32)));
+static inline double sum_doubles(const Double4& v) {
+  const Double2 half = __builtin_shufflevector(v, v, 0, 1) + __builtin_shufflevector(v, v, 2, 3);
+  return half[0] + half[1];
 }
+#if SKNET_VEC == 4
+static inline double sum_wide(const Wide& v) { return sum_doubles(v); }
+#else
+typedef double Double8 __attribute__((vector_size(64)));
+static inline double sum_doubles(const Double8& v) {
+  return sum_doubles(__builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7));
+}
+#if SKNET_VEC == 8
+static inline double sum_wide(const Wide& v) { return sum_doubles(v); }
+#else
+static inline double sum_wide(const Wide& v) {
+  return sum_doubles(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+                     __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
+}
+#endif
+#endif
 
 typedef float Vec4 __attribute__((vector_size(16)));
 static inline float sum4(Vec4 v) { return (v[0] + v[2]) + (v[1] + v[3]); }

@@ -8,6 +8,7 @@
 #include <immintrin.h>
 #endif
 
+#include "cpu/cache.h"
 #include "cpu/kept_weights.h"
 #include "cpu/peak.h"
 #include "cpu/plan.h"
@@ -34,6 +35,8 @@ namespace sknet_ops::cpu::SKNET_ISA {
 #include "cpu/kernel/winograd_weight.h"
 //
 #include "cpu/kernel/weight_product.h"
+//
+#include "cpu/kernel/lane_planes.h"
 //
 #include "cpu/kernel/conv_forward.h"
 //

@@ -5,6 +5,7 @@
 
 // One phase of a plane of dx, stored or added.
 struct EmitGradient {
+  static constexpr bool kAnyOrder = true;
   float* dx;
   int64_t stride, phase_row, phase_col, phase_width, dx_width;
   bool add;
@@ -192,10 +193,9 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
       const LaneSource source{layout.pitch, 1, layout.channel, taps.count, taps.offset};
       if (!targets_of.lanes) {
         tap_rows(taps, layout.pitch, dz, layout.channel, group_out, w, b.size, tile, emit.at(0));
-      } else if (b.size > kVec) {
-        lane_planes<2>(source, group_out, dz, w, taps.h_out, taps.w_out, b.size, tile, emit.at(0));
       } else {
-        lane_planes<1>(source, group_out, dz, w, taps.h_out, taps.w_out, b.size, tile, emit.at(0));
+        const LaneTiles tiles(taps.h_out, taps.w_out);
+        lane_planes(tiles, 0, tiles.count(), source, group_out, dz, w, b.size, tile, emit.at(0));
       }
       w += group_out * taps.count * targets_of.width(b);
     }

@@ -97,29 +97,6 @@ static void tap_direct(const TapSet& taps, const float* planes, int64_t channel,
   }
 }
 
-inline constexpr int64_t kLaneTile = 128;  // positions
-
-// Up to V vectors of output planes, `size` of them, with channels in the lanes. width: of a run of positions that lie
-// side by side in the source; columns: of the output's rows of which a run is made.
-template <int V, typename Emit>
-static void lane_planes(const LaneSource& source, int64_t channels, const float* planes, const float* w, int64_t rows,
-                        int64_t width, int64_t size, float* tile, Emit* emit) {
-  if (width == 0) return;
-  const int64_t row_step = max_of(1, kLaneTile / width), col_step = min_of(width, kLaneTile);
-  float* turned = tile + kLaneTile * V * kVec;
-  for (int64_t row = 0; row < rows; row += row_step) {
-    const int64_t now = min_of(row_step, rows - row);
-    for (int64_t col = 0; col < width; col += col_step) {
-      const int64_t columns = min_of(col_step, width - col);
-      lane_rows<V>(source, channels, planes + row * source.pitch + col * source.step, w, now, columns, tile);
-      emit_lanes<V>(tile, row * width + col, now * columns, size, turned, kLaneTile, emit);
-    }
-  }
-}
-
-// Both tiles; positions past the last are computed upon but not used.
-inline constexpr int64_t kLaneTileFloats = 2 * (kLaneTile + kVec) * 2 * kVec;
-
 // weight (size, channels, kernel^2) from row `first` on -> packed (channels, taps, size)
 static void pack_weights(const float* weight, int64_t kernel2, int64_t channels, const TapSet& taps, int64_t size,
                          float* packed) {
@@ -240,6 +217,11 @@ static void conv_forward_plain(const ConvSet& set, const float* x, const float* 
   const int64_t tile_size = max_of(tile_floats(layout.pitch), max_of(2 * kTileFloats + 16 * kVec, kLaneTileFloats));
   reserve_local(Local::kTile, tile_size);
 
+  const bool flat = direct && layout.step == 1;
+  const LaneTiles tiles(flat ? 1 : shape.h_out, flat ? hw_out : shape.w_out);
+  auto lane_source = [&](int m, int64_t channel) {
+    return LaneSource{layout.pitch * layout.step, layout.step, channel, plan.taps[m].count, plan.taps[m].offset};
+  };
   auto run_block = [&](int m, int64_t n, int64_t group, ChannelBlock b, const float* planes, int64_t channel,
                        int worker) {
     const TapSet& taps = plan.taps[m];
@@ -248,14 +230,7 @@ static void conv_forward_plain(const ConvSet& set, const float* x, const float* 
     const float* w = packed_block(m, group, b);
     float* tile = local_scratch(Local::kTile, worker);
     if (out.lanes) {
-      const LaneSource source{layout.pitch * layout.step, layout.step, channel, taps.count, taps.offset};
-      const bool flat = direct && layout.step == 1;
-      const int64_t rows = flat ? 1 : shape.h_out, width = flat ? hw_out : shape.w_out;
-      if (b.size > kVec) {
-        lane_planes<2>(source, group_in, planes, w, rows, width, b.size, tile, emit.at(0));
-      } else {
-        lane_planes<1>(source, group_in, planes, w, rows, width, b.size, tile, emit.at(0));
-      }
+      lane_planes(tiles, 0, tiles.count(), lane_source(m, channel), group_in, planes, w, b.size, tile, emit.at(0));
     } else if (direct) {
       tap_direct(taps, planes, channel, group_in, w, b.size, tile, emit.at(0));
     } else {
@@ -294,17 +269,72 @@ static void conv_forward_plain(const ConvSet& set, const float* x, const float* 
         pad_plane(layout, x + (n0 * channels + task) * hw_in, padded + task * layout.channel);
       });
     }
+    const int64_t channel = direct ? hw_in : layout.channel;
+    auto planes_of = [&](int m, int64_t i, int64_t group) {
+      const int64_t first = set.first_in(m, group);
+      return direct ? x + ((n0 + i) * channels + first) * hw_in : padded + (i * channels + first) * layout.channel;
+    };
+    if (out.lanes) {
+      const LaneShares split(tiles.count(), now, set.branches * groups, blocks, group_in, Emit::kAnyOrder);
+      reserve_local(Local::kPlanes, split.together * split.range * group_in * kLaneTile);
+      const int64_t none = 0;
+      const LaneSource panel_source{0, 1, kLaneTile, 1, &none};
+      parallel(split.tasks(), [&](int64_t task, int worker) {
+        int64_t rest = task;
+        auto next = [&rest](int64_t of) {
+          const int64_t index = rest % of;
+          rest /= of;
+          return index;
+        };
+        const int64_t share = next(split.shares), piece = next(split.ranges()), group = next(groups);
+        const int m = static_cast<int>(next(set.branches));
+        const int64_t i0 = rest * split.together, images = min_of(split.together, now - i0);
+        const int64_t from = share * blocks / split.shares, to = (share + 1) * blocks / split.shares;
+        const int64_t first = out.at(from).first, planes_out = min_of(group_out, to * 2 * kVec) - first;
+        const int64_t t_first = split.apart ? piece * split.range : 0;
+        const int64_t t_last = split.apart ? min_of(tiles.count(), t_first + split.range) : tiles.count();
+        float* tile = local_scratch(Local::kTile, worker);
+        EmitArray<Emit, kLaneEmits> emit;
+        for (int64_t k = 0; k < images * planes_out; ++k) {
+          emit.put(k, emitter(m, n0 + i0 + k / planes_out, group * group_out + first + k % planes_out));
+        }
+        const LaneSource source = lane_source(m, channel);
+        float* panels = source.taps == 1 ? local_scratch(Local::kPlanes, worker) : nullptr;
+        for (int64_t t0 = t_first; t0 < t_last; t0 += split.range) {
+          const int64_t t1 = min_of(t_last, t0 + split.range);
+          for (int64_t k = 0; panels != nullptr && k < images * (t1 - t0); ++k) {
+            const int64_t t = t0 + k % (t1 - t0);
+            const float* at = planes_of(m, i0 + k / (t1 - t0), group) + source.offset[0] + tiles.offset(t, source);
+            lane_panel(source, group_in, at, tiles.rows_of(t), tiles.columns_of(t), panels + k * group_in * kLaneTile);
+          }
+          for (int64_t block = from; block < to; ++block) {
+            const ChannelBlock b = out.at(block);
+            const float* w = packed_block(m, group, b);
+            for (int64_t i = 0; i < images; ++i) {
+              Emit* to_planes = emit.at(i * planes_out + b.first - first);
+              if (panels == nullptr) {
+                lane_planes(tiles, t0, t1, source, group_in, planes_of(m, i0 + i, group), w, b.size, tile, to_planes);
+                continue;
+              }
+              for (int64_t t = t0; t < t1; ++t) {
+                lane_tile(panel_source, group_in, panels + (i * (t1 - t0) + t - t0) * group_in * kLaneTile, w, 1,
+                          tiles.rows_of(t) * tiles.columns_of(t), tiles.position(t), b.size, tile, to_planes);
+              }
+            }
+          }
+        }
+        for (int64_t k = 0; k < images * planes_out; ++k) emit.at(k)->finish();
+      });
+      continue;
+    }
     // Large maps keep the image in cache and stream the weights, small ones the other way round.
     const bool image_first = hw_out >= 128;
     parallel(now * per_image, [&](int64_t task, int worker) {
       const int64_t i = image_first ? task / per_image : task % now;
       const int64_t rest = image_first ? task % per_image : task / now;
       const int m = static_cast<int>(rest / branch_blocks);
-      const int64_t group = rest % branch_blocks / blocks, first = set.first_in(m, group);
-      const int64_t channel = direct ? hw_in : layout.channel;
-      const float* planes =
-          direct ? x + ((n0 + i) * channels + first) * hw_in : padded + (i * channels + first) * layout.channel;
-      run_block(m, n0 + i, group, out.at(rest % blocks), planes, channel, worker);
+      const int64_t group = rest % branch_blocks / blocks;
+      run_block(m, n0 + i, group, out.at(rest % blocks), planes_of(m, i, group), channel, worker);
     });
   }
 }

@@ -2,7 +2,8 @@
 // What becomes of finished outputs on their way from a tile in the first-level cache to their plane in memory.
 //
 // One object per plane. rows(at, rows, width, from, pitch) takes a run of rows, the first at position `at` of the
-// plane, each exactly once, in order; finish() follows when all are there.
+// plane, each exactly once, in order; finish() follows when all are there. Where kAnyOrder is true nothing is carried
+// from run to run: several objects may share a plane.
 
 // step(i, v, n) for each vector v of a run, from its position i on; at the end of a row n < kVec, and past n v is zero.
 template <typename Step>
@@ -17,6 +18,7 @@ static inline void each_vector(int64_t rows, int64_t width, const float* from, i
 
 // The raw results.
 struct EmitRaw {
+  static constexpr bool kAnyOrder = true;
   float* to;
   void rows(int64_t at, int64_t rows, int64_t width, const float* from, int64_t pitch) {
     each_vector(rows, width, from, pitch, [&](int64_t i, Vec v, int64_t n) { store_some(to + at + i, v, n); });
@@ -26,6 +28,7 @@ struct EmitRaw {
 
 // The raw results, and their mean and spread.
 struct EmitMoments {
+  static constexpr bool kAnyOrder = false;
   float* to;
   Moments* slot;
   Moments sofar{0.0, 0.0};
@@ -66,6 +69,7 @@ struct EmitMoments {
 
 // y = act((z - mean) * scale + beta [+ residual])
 struct EmitAffine {
+  static constexpr bool kAnyOrder = true;
   float* to;
   const float* residual;
   Affine affine;
@@ -82,6 +86,7 @@ struct EmitAffine {
 
 // u = act((z - mean) * scale + beta), and its sum.
 struct EmitPooled {
+  static constexpr bool kAnyOrder = false;
   float* to;
   Affine affine;
   bool act;

@@ -16,34 +16,49 @@ inline constexpr int kMostColumns = 12;
 
 struct LaneSource {
   int64_t pitch;    // floats between rows of outputs
-  int64_t step;     // floats between outputs in a row: 1, 2, or (for one row at a time) kVec
+  int64_t step;     // floats between outputs in a row: 1, 2, or (for one row at a time, a tap each float) kVec
   int64_t channel;  // floats between channels
   int64_t taps;
   const int64_t* offset;  // of each tap
 };
 
+// acc += p[r * pitch + q * S] * w, with V vectors of w.
+template <int V, int R, int Q, int S>
+static inline __attribute__((always_inline)) void lane_term(const float* p, int64_t pitch, const float* w,
+                                                            Vec (&acc)[R][Q][V]) {
+  Vec v[V];
+#pragma GCC unroll 2
+  for (int i = 0; i < V; ++i) v[i] = load(w + i * kVec);
+#pragma GCC unroll 2
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 14
+    for (int q = 0; q < Q; ++q) {
+      const Vec b = broadcast(p[r * pitch + q * S]);
+#pragma GCC unroll 2
+      for (int i = 0; i < V; ++i) acc[r][q][i] += b * v[i];
+    }
+  }
+}
+
 // out[(r * out_row) + q * V vectors] (+)= sum over c, t of x[c * channel + offset[t] + r * pitch + q * S] * w[c][t],
-// where w and out hold V vectors of output channels.
+// where w and out hold V vectors of output channels. If S is kVec, the taps are the floats of a vector.
 template <int V, int R, int Q, int S>
 static void lane_block(const LaneSource& s, int64_t channels, const float* x, const float* w, float* out,
                        int64_t out_row, bool accumulate) {
   Vec acc[R][Q][V] = {};
-  const int64_t pitch = s.pitch;
-  for (int64_t c = 0; c < channels; ++c, x += s.channel) {
-    for (int64_t t = 0; t < s.taps; ++t, w += V * kVec) {
-      const float* p = x + s.offset[t];
-      Vec v[V];
+  const int64_t pitch = s.pitch, channel = s.channel, taps = s.taps;
+  if constexpr (S == kVec && kVec > 2) {
+    for (int64_t c = 0; c < channels; ++c, x += channel) {
 #pragma GCC unroll 2
-      for (int i = 0; i < V; ++i) v[i] = load(w + i * kVec);
+      for (int t = 0; t < kVec; ++t, w += V * kVec) lane_term<V, R, Q, S>(x + t, pitch, w, acc);
+    }
+  } else if (taps == 1) {
+    x += s.offset[0];
 #pragma GCC unroll 2
-      for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 14
-        for (int q = 0; q < Q; ++q) {
-          const Vec b = broadcast(p[r * pitch + q * S]);
-#pragma GCC unroll 2
-          for (int i = 0; i < V; ++i) acc[r][q][i] += b * v[i];
-        }
-      }
+    for (int64_t c = 0; c < channels; ++c, x += channel, w += V * kVec) lane_term<V, R, Q, S>(x, pitch, w, acc);
+  } else {
+    for (int64_t c = 0; c < channels; ++c, x += channel) {
+      for (int64_t t = 0; t < taps; ++t, w += V * kVec) lane_term<V, R, Q, S>(x + s.offset[t], pitch, w, acc);
     }
   }
 #pragma GCC unroll 2

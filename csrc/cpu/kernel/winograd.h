@@ -40,8 +40,9 @@ inline constexpr int64_t kWinogradChunk = 128 * 1024;  // floats of transformed 
 
 template <int V>
 static Winograd<V> plan_winograd(const ConvShape& s) {
-  Winograd<V> w{s.n,     s.groups, s.c_in / s.groups, s.c_out / s.groups, s.h, s.w, s.h_out,
-                s.w_out, s.dilation, s.padding,       0,                  0,   0,   1};
+  Winograd<V> w{s.n,     s.groups, s.c_in / s.groups, s.c_out / s.groups, s.h, s.w,
+                s.h_out, s.w_out,  s.dilation,        s.padding,          0,   0,
+                0,       1};
   w.tile_rows = ceil_div(s.h_out, 2 * s.dilation) * s.dilation;
   w.tile_columns = ceil_div(s.w_out, 2 * s.dilation) * s.dilation;
   const int64_t room = kWinogradChunk / (16 * w.c_in), most = min_of(56, room);  // tiles

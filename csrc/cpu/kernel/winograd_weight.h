@@ -75,8 +75,8 @@ static void winograd_weights_add(const WinogradWeights& p, int64_t images, bool 
         winograd_input(w, w.tile_rows, last, columns, v + i * p.tiles() * w.c_in + b * kVec, terms * w.c_in, w.c_in);
       } else {
         const int64_t c = (b - x_blocks) * kVec;
-        channels_last({dz, dz_image, dz_plane, dz_pitch, 1}, dz + (n0 + i) * dz_image + c * dz_plane, w.h_out,
-                      w.w_out, 0, rows, 0, columns, last);
+        channels_last({dz, dz_image, dz_plane, dz_pitch, 1}, dz + (n0 + i) * dz_image + c * dz_plane, w.h_out, w.w_out,
+                      0, rows, 0, columns, last);
         winograd_terms_of_dz(p, last, d + (c / kLanes * terms + i * p.tiles()) * kLanes + c % kLanes, terms * w.c_out,
                              kLanes);
       }

@@ -3,6 +3,7 @@
 
 from sknet_ops.layers.conv_bn_act import ConvBnAct, ConvBnActOp
 from sknet_ops.layers.max_pool import MaxPool2d
+from sknet_ops.layers.phase import PhaseOnChange
 from sknet_ops.layers.selective_kernel import SelectiveKernel
 
-__all__ = ["ConvBnAct", "ConvBnActOp", "MaxPool2d", "SelectiveKernel"]
+__all__ = ["ConvBnAct", "ConvBnActOp", "MaxPool2d", "PhaseOnChange", "SelectiveKernel"]

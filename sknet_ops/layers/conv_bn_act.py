@@ -15,9 +15,10 @@ from sknet_ops.layers.holders import (
     norm_settings,
     uses_batch_statistics,
 )
+from sknet_ops.layers.phase import PhaseOnChange
 
 
-class ConvBnAct(nn.Cell):
+class ConvBnAct(PhaseOnChange, nn.Cell):
     """``activation(norm(conv(x)) + residual)`` in one op.
 
     The two cells hold the parameters and the settings; the children are named "0" and "1", so parameter names are those

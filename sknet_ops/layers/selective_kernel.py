@@ -19,12 +19,13 @@ from sknet_ops.layers.holders import (
     norm_settings,
     uses_batch_statistics,
 )
+from sknet_ops.layers.phase import PhaseOnChange
 
 _OP = "SelectiveKernel"
 _NORMS = "nn.BatchNorm2d, a subclass that keeps its construct, or a functools.partial of either"
 
 
-class SelectiveKernel(nn.Cell):
+class SelectiveKernel(PhaseOnChange, nn.Cell):
     """Selective-kernel convolution (arXiv 1903.06586, section 3.1) in one op.
 
     Signature, defaults, parameter names, shapes and initialisation are those of MindCV 0.3.0's

@@ -6,10 +6,10 @@ from mindspore import Tensor, nn, ops
 
 from sknet.models.blocks import PlainBasicBlock, SKBasicBlock, SKBottleneck, conv_bn_act, make_shortcut
 from sknet.models.catalog import ModelSpec
-from sknet_ops.layers import ConvBnAct, MaxPool2d
+from sknet_ops.layers import ConvBnAct, MaxPool2d, PhaseOnChange
 
 
-class SKNet(nn.Cell):
+class SKNet(PhaseOnChange, nn.Cell):
     """Stem, residual stages of SK blocks, global average pooling, classifier.
 
     Input (n, in_channels, h, w) float32, output logits (n, num_classes). Parameter names are MindCV's:

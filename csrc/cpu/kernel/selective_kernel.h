@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The whole SK unit. Normalised and activated branches are recomputed wherever they are needed, never stored.
 
-// Inference works on as many images at a time as leaves their branches in the last-level cache.
-inline constexpr int64_t kBranchFloats = 2 << 20;
+// Inference works on as many images at a time as leaves a worker's share of their branches in its second-level cache:
+// the worker that wrote them is the one that reads them in the weighted sum.
+static int64_t images_at_a_time(int64_t images, int64_t floats) {
+  const int64_t most = max_of(1, workers() * second_level_floats() * 7 / 8 / max_of(1, floats));
+  return ceil_div(images, ceil_div(images, most));
+}
 
 static inline Vec branch_value(const Affine& a, bool act, Vec z) {
   const Vec v = apply(a, z);
@@ -13,7 +17,7 @@ static void selective_kernel_inference(const SelectiveKernelParams& p, const Sel
   SkConvParams now = p.conv;
   const int64_t stacked = p.conv.branches * p.conv.c_out, channels = p.conv.c_out;
   const int64_t hw = p.conv.h_out * p.conv.w_out, image_in = p.conv.c_in * p.conv.h * p.conv.w;
-  const int64_t chunk = max_of(1, min_of(p.conv.n, max_of(workers(), kBranchFloats / (stacked * hw))));
+  const int64_t chunk = images_at_a_time(p.conv.n, stacked * hw);
   float* u = shared_scratch(Shared::kBranches, chunk * stacked * hw);
   float* small = shared_scratch(Shared::kSmall, stacked * 4 + chunk * (stacked + channels + 2 * p.c_reduced));
   const Affine* affine = branch_affines(p.conv, t.norm, nullptr, nullptr, reinterpret_cast<Affine*>(small));

@@ -19,6 +19,7 @@ from sknet.data.pipeline import eval_batches
 from sknet.deploy.runner import make_runner
 from sknet.deploy.source import open_source
 
+from tests.conftest import ROOT
 from tests.deploy.networks import CLASSES
 
 
@@ -89,6 +90,15 @@ def test_weights_without_sidecar(run: Callable, checkpoint: Path, photos: Path, 
     status, out, _ = run("predict", photos / "ant/0.png", "--ckpt_path", bare, *options)
     assert status == 0
     assert "class 0" in out
+
+
+def test_recipe_of_training(run: Callable, checkpoint: Path, photos: Path) -> None:
+    """MindCV's own, too, whose mixed precision and distribution are of no concern here."""
+    recipe = ROOT / "python" / "configs" / "sknet" / "skresnet18_ascend.yaml"
+    options = ("-c", recipe, "--model", "sknet_tiny", "--image_resize", 16, "--crop_pct", 0.8)
+    assert run("predict", photos, "--ckpt_path", checkpoint, *options) == run(
+        "predict", photos, "--ckpt_path", checkpoint
+    )
 
 
 def test_export_then_predict(run: Callable, checkpoint: Path, photos: Path, tmp_path: Path) -> None:

@@ -44,7 +44,8 @@ def train(argv: list[str]) -> int:
 
 
 def validate(argv: list[str]) -> int:
-    config = parse_args(argv, "sknet validate", "Score a checkpoint on the image folder DATA_DIR/val/CLASS/IMAGE.")
+    about = "Score a checkpoint on the image folder DATA_DIR/val/CLASS/IMAGE."
+    config = parse_args(argv, "sknet validate", about, training=False)
     _check_sknet_ops()
     from sknet.engine import validate as run
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from sknet.cli import main
+from sknet.cli.source_options import user_errors
 from sknet.config import load_config
 from sknet.data.folder import ImageFolder
 from sknet.data.pipeline import eval_batches
@@ -148,6 +149,12 @@ def test_user_errors(argv: list[str], words: str, run: Callable, photos: Path) -
     assert err.startswith(f"sknet {argv[0]}: error: ")
     assert words in err
     assert err.count("\n") == 1
+
+
+def test_a_reader_that_has_seen_enough() -> None:
+    """`sknet predict FOLDER | head` is no error of the user's: the command ends as `main` lets it."""
+    with pytest.raises(BrokenPipeError), user_errors():
+        raise BrokenPipeError
 
 
 def test_attention(run: Callable, checkpoint: Path, photos: Path, tmp_path: Path) -> None:

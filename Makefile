@@ -52,7 +52,7 @@ test: $(VENV)/.built $(VENV)/.installed-dev
 	$(bin)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 test-long: $(VENV)/.built $(VENV)/.installed-dev
-	$(bin)/python -m pytest -m long
+	$(bin)/python -m pytest -m long --durations=0
 
 lint: $(VENV)/.installed-dev
 	$(bin)/ruff check .

@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 from sknet.cli import main
+from sknet.cli.source_options import user_errors
 from sknet.config import load_config
 from sknet.data.folder import ImageFolder
 from sknet.data.pipeline import eval_batches
 from sknet.deploy.runner import make_runner
 from sknet.deploy.source import open_source
 
+from tests.conftest import ROOT
 from tests.deploy.networks import CLASSES
 
 
@@ -91,6 +93,15 @@ def test_weights_without_sidecar(run: Callable, checkpoint: Path, photos: Path, 
     assert "class 0" in out
 
 
+def test_recipe_of_training(run: Callable, checkpoint: Path, photos: Path) -> None:
+    """MindCV's own, too, whose mixed precision and distribution are of no concern here."""
+    recipe = ROOT / "python" / "configs" / "sknet" / "skresnet18_ascend.yaml"
+    options = ("-c", recipe, "--model", "sknet_tiny", "--image_resize", 16, "--crop_pct", 0.8)
+    assert run("predict", photos, "--ckpt_path", checkpoint, *options) == run(
+        "predict", photos, "--ckpt_path", checkpoint
+    )
+
+
 def test_export_then_predict(run: Callable, checkpoint: Path, photos: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
@@ -138,6 +149,12 @@ def test_user_errors(argv: list[str], words: str, run: Callable, photos: Path) -
     assert err.startswith(f"sknet {argv[0]}: error: ")
     assert words in err
     assert err.count("\n") == 1
+
+
+def test_a_reader_that_has_seen_enough() -> None:
+    """`sknet predict FOLDER | head` is no error of the user's: the command ends as `main` lets it."""
+    with pytest.raises(BrokenPipeError), user_errors():
+        raise BrokenPipeError
 
 
 def test_attention(run: Callable, checkpoint: Path, photos: Path, tmp_path: Path) -> None:

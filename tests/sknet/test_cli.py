@@ -153,6 +153,21 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--batchsize", "3"], 1, "unknown option '--batchsize'; did you mean '--batch_size'?"),
         (["train", "--model", "skresnet19", "--data_dir", "DATA"], 1, "unknown model 'skresnet19': did you mean"),
         (["train", "--distribute"], 1, "distribute: True given, but this process was not started by msrun"),
+        (
+            [
+                "train",
+                "--model",
+                "sknet_tiny",
+                "--data_dir",
+                "DATA",
+                "--image_resize",
+                "16",
+                "--ckpt_save_dir",
+                __file__,
+            ],
+            1,
+            f"File exists: '{__file__}'",
+        ),
         (["validate", "--data_dir", "DATA"], 1, "ckpt_path: expected the checkpoint to validate"),
     ],
 )

@@ -43,6 +43,17 @@ def test_mindcvs_hyper_parameters(name: str, values: dict) -> None:
     assert {key: getattr(config, key) for key in values} == values
 
 
+@pytest.mark.parametrize("name", ["skresnet18", "skresnet34", "skresnext50_32x4d"])
+def test_mindcvs_recipes_are_refused_in_training_only(name: str) -> None:
+    """Their mixed precision is of training: MindCV's page validates with the same file and nothing else."""
+    path = str(RECIPES / f"{name}_ascend.yaml")
+    with pytest.raises(ConfigError, match="amp_level: O2 given, .*; give --amp_level O0"):
+        parse("-c", path, "--distribute", "False")
+    assert parse_args(["-c", path], "sknet validate", "test", training=False).model == name
+    with pytest.raises(ConfigError, match="device_target: Ascend given"):
+        load_config(path, training=False, device_target="Ascend")
+
+
 def test_there_are_all_recipes() -> None:
     mindcv = [
         f"{m}_{device}" for m in ("skresnet18", "skresnet34", "skresnext50_32x4d") for device in ("ascend", "cpu")

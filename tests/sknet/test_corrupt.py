@@ -101,7 +101,7 @@ def test_nothing_to_read(image_folder) -> None:
 @pytest.mark.parametrize(
     ("values", "removed", "words"),
     [
-        ({"num_classes": 1000}, None, "num_classes: 1000 given, but .*train has 2 class folders"),
+        ({"num_classes": 1000}, None, "num_classes: 1000 given, but .*train has 2 class folders; give --num_classes 2"),
         ({"val_split": "test"}, None, "has no folder 'test'; it has train, val"),
         ({}, "train/b", "data_dir: no image in .*train/b"),
         ({}, "val/a", "data_dir: no image in .*val/a"),

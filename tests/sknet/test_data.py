@@ -152,7 +152,7 @@ def test_bad_folders(image_folder, tmp_path: Path) -> None:
 def test_bad_numbers(image_folder) -> None:
     folder = ImageFolder.open(image_folder({"train": 2}), "train")
     assert check_num_classes(None, folder) == check_num_classes(2, folder) == 2
-    with pytest.raises(DataError, match="num_classes: 1000 given, but .*train has 2 class folders"):
+    with pytest.raises(DataError, match="1000 given, but .*train has 2 class folders; give --num_classes 2"):
         check_num_classes(1000, folder)
     with pytest.raises(DataError, match="batch_size: 64, but .*train has only 4 images"):
         train_batches(config(batch_size=64), folder, 0)

@@ -482,7 +482,7 @@ def test_without_validation(settings, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_loss_that_is_not_finite(settings) -> None:
-    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step \d+ .*no checkpoint had been saved"):
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step \d+ .*no good checkpoint had been saved"):
         train(settings(lr=1e30))
 
 
@@ -492,6 +492,22 @@ def test_loss_that_is_not_finite_later(settings, monkeypatch: pytest.MonkeyPatch
         train(settings())
     path = Path(str(caught.value).split("checkpoint is ")[1].split(".ckpt")[0] + ".ckpt")
     assert np.isfinite(ms.load_checkpoint(str(path))["classifier.weight"].asnumpy()).all()
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_checkpoints_of_spoiled_weights_are_not_good(
+    settings, monkeypatch: pytest.MonkeyPatch, graph_mode: None, validated: bool
+) -> None:
+    """The last step of the second epoch spoils the weights: its own loss is still finite, and the epoch is saved."""
+    monkeypatch.setattr(
+        trainer_module, "learning_rates", lambda config, steps: [1e-3] * (2 * steps - 1) + [1e30] + [1e-3] * 99
+    )
+    values = {"epoch_size": 4, "val_while_train": validated, "mode": 1}
+    with pytest.raises(TrainingError, match=r"\(epoch 3, .*the last good checkpoint is .*sknet_tiny-1_\d+.ckpt"):
+        train(settings(**values))
+    with pytest.raises(TrainingError, match=r"\(epoch 2, .*no good checkpoint had been saved"):
+        monkeypatch.setattr(trainer_module, "learning_rates", lambda config, steps: [1e-3] * (steps - 1) + [1e30] * 99)
+        train(settings(**values, resume=False))
 
 
 def test_interrupt_saves(settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

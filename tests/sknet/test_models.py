@@ -51,6 +51,14 @@ def test_mindcv_published_size() -> None:
     assert round(sum(p.size for p in create_model("skresnext50_32x4d").get_parameters()) / 1e6, 2) == 37.31
 
 
+def test_published_addresses() -> None:
+    """MindCV's, of which one was dead until its page, not its code, corrected the name."""
+    sknet = pytest.importorskip("mindcv.models.sknet")
+    theirs = {name: config["url"].replace("/sknet18-", "/skresnet18-") for name, config in sknet.default_cfgs.items()}
+    assert {name: get_spec(name).weights_url for name in MINDCV} == theirs
+    assert sum(map(bool, theirs.values())) == 3
+
+
 @pytest.mark.parametrize(("name", "millions"), [("sknet26", 16.8), ("sknet50", 27.5), ("sknet101", 48.9)])
 def test_paper_parameters(name: str, millions: float) -> None:
     assert abs(PARAMETERS[name] / 1e6 - millions) < 0.2

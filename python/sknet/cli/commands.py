@@ -35,7 +35,7 @@ def train(argv: list[str]) -> int:
         raise RunError(f"{error}; the same command continues from the last state in {config.ckpt_save_dir}") from None
     except TrainingError as error:
         raise RunError(str(error)) from None
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise _readable(error) from error
     finally:
         # MindSpore's cells complain when the interpreter's end takes them.
@@ -44,13 +44,14 @@ def train(argv: list[str]) -> int:
 
 
 def validate(argv: list[str]) -> int:
-    config = parse_args(argv, "sknet validate", "Score a checkpoint on the image folder DATA_DIR/val/CLASS/IMAGE.")
+    about = "Score a checkpoint on the image folder DATA_DIR/val/CLASS/IMAGE."
+    config = parse_args(argv, "sknet validate", about, training=False)
     _check_sknet_ops()
     from sknet.engine import validate as run
 
     try:
         scores = run(config)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise _readable(error) from error
     finally:
         gc.collect()
@@ -60,5 +61,5 @@ def validate(argv: list[str]) -> int:
 
 
 def _readable(error: Exception) -> Exception:
-    """Our own errors as they are; a missing file or weights that do not fit as a message without traceback."""
-    return error if isinstance(error, USER_ERRORS) else RunError(str(error))
+    """Our own errors as they are, and that of a reader who left; files and weights that do not fit as a message."""
+    return error if isinstance(error, (*USER_ERRORS, BrokenPipeError)) else RunError(str(error))

@@ -95,7 +95,7 @@ def user_errors() -> Iterator[None]:
     """Errors that a user can mend leave as one line."""
     try:
         yield
-    except commands.USER_ERRORS:
+    except (*commands.USER_ERRORS, BrokenPipeError):
         raise
     except (OSError, ValueError, MissingPackageError) as error:
         raise commands.RunError(str(error)) from error

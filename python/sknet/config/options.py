@@ -129,7 +129,9 @@ class Config:
     )
     epoch_size: int = _option(90, "model", "epochs", at_least=1)
     dataset_sink_mode: bool = _option(True, "model", "feed data through a device queue; no effect on CPU")
-    amp_level: str = _option("O0", "model", "mixed precision; O0: float32 throughout", ("O0", "O1", "O2", "O3"))
+    amp_level: str = _option(
+        "O0", "model", "mixed precision in training; O0: float32 throughout", ("O0", "O1", "O2", "O3")
+    )
 
     loss: str = _option("CE", "loss", "loss function", ("CE", "BCE"))
     label_smoothing: float = _option(0.0, "loss", "share of the target spread over all classes", at_least=0, below=1)
@@ -178,8 +180,12 @@ class Config:
         0.9999, "optimizer", "ema: share of the average that an update keeps", at_least=0, below=1
     )
 
-    def check(self) -> None:
-        """ConfigError on the first value that is out of its range, naming the key."""
+    def check(self, training: bool = True) -> None:
+        """ConfigError on the first value that is out of its range, naming the key.
+
+        Args:
+            training: False where nothing is trained. MindCV's recipes ask for mixed precision, but not in validation.
+        """
         for field in dataclasses.fields(self):
             value, meta = getattr(self, field.name), field.metadata
             if value is None:
@@ -204,7 +210,7 @@ class Config:
             raise ConfigError(f"eps: expected above 0 with opt {self.opt}, got 0")
         if self.pretrained and self.ckpt_path:
             raise ConfigError("pretrained: True given beside a ckpt_path; give one of the two")
-        self._check_available()
+        self._check_available(training)
 
     def _check_augmentation(self) -> None:
         jitter = self.color_jitter
@@ -218,11 +224,14 @@ class Config:
             except ValueError as error:
                 raise ConfigError(f"auto_augment: expected {error}; got {self.auto_augment}") from None
 
-    def _check_available(self) -> None:
+    def _check_available(self, training: bool) -> None:
         """ConfigError on what MindCV's keys can ask for and this version does not do."""
         refused = {
             "device_target": (self.device_target != "CPU", "any device but CPU; give --device_target CPU"),
-            "amp_level": (self.amp_level != "O0", "mixed precision, which the CPU lacks; give --amp_level O0"),
+            "amp_level": (
+                training and self.amp_level != "O0",
+                "mixed precision, which the CPU lacks; give --amp_level O0",
+            ),
             "dataset_download": (self.dataset_download, "downloading data sets; give --dataset_download False"),
             "use_nesterov": (
                 self.use_nesterov and self.opt in ("adamw", "lamb"),

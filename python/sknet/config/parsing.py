@@ -116,8 +116,11 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def load_config(path: str | os.PathLike | None = None, **overrides: Any) -> Config:
+def load_config(path: str | os.PathLike | None = None, *, training: bool = True, **overrides: Any) -> Config:
     """A checked recipe from a YAML file (or the defaults) and single values that win over it.
+
+    Args:
+        training: False: what training alone would need, and cannot have here, is no error.
 
     Raises:
         ConfigError: no such file, unknown key (with the nearest known one), or a value that does not fit.
@@ -128,7 +131,7 @@ def load_config(path: str | os.PathLike | None = None, **overrides: Any) -> Conf
             raise ConfigError(f"unknown key {key!r}{_nearest(key, _FIELDS)}")
         values[key] = value
     config = Config(**{key: convert(key, value) for key, value in values.items()})
-    config.check()
+    config.check(training)
     return config
 
 
@@ -167,8 +170,8 @@ def build_parser(prog: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def parse_args(argv: list[str], prog: str, description: str) -> Config:
-    """A checked recipe from the command line.
+def parse_args(argv: list[str], prog: str, description: str, training: bool = True) -> Config:
+    """A checked recipe from the command line; `training` as in load_config.
 
     Raises:
         ConfigError: as in load_config; an unknown option also names the nearest.
@@ -180,7 +183,8 @@ def parse_args(argv: list[str], prog: str, description: str) -> Config:
         raise ConfigError(f"unknown option {word!r}{_nearest(word, options) if word.startswith('-') else ''}")
     values = vars(known)
     path = values.pop("config")
-    return load_config(path, **{k: " ".join(v) if isinstance(v, list) else v for k, v in values.items()})
+    options = {k: " ".join(v) if isinstance(v, list) else v for k, v in values.items()}
+    return load_config(path, training=training, **options)
 
 
 def save_config(config: Config, path: str | os.PathLike) -> None:

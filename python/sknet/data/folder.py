@@ -97,5 +97,7 @@ def check_num_classes(num_classes: int | None, folder: ImageFolder) -> int:
     """The classifier's width: the number of class folders, which `num_classes`, if given, must equal."""
     found = len(folder.classes)
     if num_classes is not None and num_classes != found:
-        raise DataError(f"num_classes: {num_classes} given, but {folder.path} has {found} class folders")
+        raise DataError(
+            f"num_classes: {num_classes} given, but {folder.path} has {found} class folders; give --num_classes {found}"
+        )
     return found

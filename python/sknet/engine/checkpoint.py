@@ -9,6 +9,7 @@ class names and recipe, and the checkpoint's size and checksum, which tell wheth
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import zlib
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import mindspore as ms
+import numpy as np
 from mindspore import nn
 
 from sknet.files import partial_name, publish, write_text
@@ -77,3 +79,11 @@ def read_sidecar(path: str | os.PathLike) -> dict[str, Any] | None:
         return None
     fingerprint = _fingerprint(path)
     return info if all(info.get(key) == value for key, value in fingerprint.items()) else None
+
+
+def is_finite(path: Path) -> bool:
+    """Whether a checkpoint's parameters, and the validation loss in its sidecar if there is one, are finite numbers."""
+    info = read_sidecar(path)
+    if info is None or not math.isfinite((info.get("scores") or {}).get("loss", 0.0)):
+        return False
+    return all(np.isfinite(parameter.asnumpy()).all() for parameter in ms.load_checkpoint(str(path)).values())

@@ -18,7 +18,7 @@ from sknet.config import Config, ConfigError, save_config
 from sknet.data.folder import ImageFolder, check_num_classes
 from sknet.data.loader import TrainBatches
 from sknet.data.pipeline import eval_batches, train_batches
-from sknet.engine.checkpoint import copy_checkpoint, remove_checkpoint, save_checkpoint
+from sknet.engine.checkpoint import copy_checkpoint, is_finite, remove_checkpoint, save_checkpoint
 from sknet.engine.curves import plot_curves
 from sknet.engine.environment import add_start
 from sknet.engine.evaluate import Scores, evaluate
@@ -289,9 +289,19 @@ class Trainer:
             "config": dataclasses.asdict(self.config),
         }
 
+    def _last_good(self) -> Path | None:
+        """The newest checkpoint whose weights are known to be good: a step may have spoiled those that it led to."""
+        progress = self.progress
+        saved = [self.last_path] if progress.epoch > 1 else []
+        kept = [self.run_dir / name for name in reversed(progress.kept)]
+        if progress.step_in_epoch == 0:
+            saved, kept = [], kept[1:]  # the loss is that of the newest checkpoint's weights
+        best = [self.best_path] if progress.best else []
+        return next((path for path in (*saved, *kept, *best) if is_finite(path)), None)
+
     def _not_finite(self, loss: float) -> str:
-        epoch, step = self.progress.epoch, self.progress.step
-        good = f"the last good checkpoint is {self.last_path}" if epoch > 1 else "no checkpoint had been saved"
+        epoch, step, path = self.progress.epoch, self.progress.step, self._last_good()
+        good = f"the last good checkpoint is {path}" if path else "no good checkpoint had been saved"
         return (
             f"the loss is {loss} at step {step + 1} (epoch {epoch}, learning rate "
             f"{self.updates.rates[step]:.3g}); {good}. A lower --lr or a longer --warmup_epochs may help"

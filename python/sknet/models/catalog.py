@@ -68,7 +68,8 @@ _add(
     (2, 2, 2, 2),
     sk=_BASIC_SK,
     **_mindcv,
-    weights_url=_MINDCV_WEIGHTS + "sknet18-868228e5.ckpt",
+    # As on MindCV's page: the address in its code, sknet18-..., is dead (mindcv issue 608).
+    weights_url=_MINDCV_WEIGHTS + "skresnet18-868228e5.ckpt",
 )
 _add(
     "skresnet34",

@@ -301,7 +301,21 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
       });
     }
     if (fast) fast = input_gradient_fast(set, n0, now, spread, flat, in.pitch, weight, dx);
-    if (!fast) {
+    // Of 1x1 kernels the planes of dz are what the convolution reads, as they stand.
+    const bool as_it_stands = shape.stride == 1 && targets_of.lanes && set.branches == 1 && back[0].layout.direct &&
+                              first_phase.count == 1 && in.pitch == shape.w_out;
+    if (!fast && as_it_stands) {
+      if (packed == nullptr) pack();
+      const LaneSource source{0, 1, flat, 1, first_phase.offset};
+      lane_convolution(
+          LaneTiles(1, hw_out), now, groups, targets_of, group_out, [&](int64_t) { return source; },
+          [&](int64_t group, int64_t i) { return spread + i * flat_image + group * group_out * flat; },
+          [&](int64_t group, ChannelBlock b) { return packed_block(0, group, b); },
+          [&](int64_t group, int64_t i, int64_t c) {
+            float* to = dx + ((n0 + i) * channels + set.first_in(0, group) + c) * hw_in;
+            return EmitGradient{to, 1, 0, 0, shape.w, shape.w, false};
+          });
+    } else if (!fast) {
       if (packed == nullptr) pack();
       float* dz = shared_scratch(Shared::kPlanes, chunk * dz_image);
       parallel(now * planes_out, [&](int64_t task, int worker) {

@@ -146,6 +146,66 @@ struct OutBlocks {
   int64_t padded() const { return lanes ? ceil_div(channels, kVec) * kVec : channels; }
 };
 
+// Convolutions of some images with channels in the lanes, for several sets of planes (branches, groups), each of `out`
+// blocks from `channels` planes. source_of(set), planes_of(set, image), weights_of(set, block) and emitter(set, image,
+// channel) say of what.
+template <typename SourceOf, typename PlanesOf, typename WeightsOf, typename Emitter>
+static void lane_convolution(const LaneTiles& tiles, int64_t images, int64_t sets, const OutBlocks& out,
+                             int64_t channels, SourceOf&& source_of, PlanesOf&& planes_of, WeightsOf&& weights_of,
+                             Emitter&& emitter) {
+  using Emit = decltype(emitter(int64_t{}, int64_t{}, int64_t{}));
+  const int64_t blocks = out.count();
+  const LaneShares split(tiles.count(), images, sets, blocks, channels, Emit::kAnyOrder);
+  reserve_local(Local::kPlanes, split.together * split.range * channels * kLaneTile);
+  const int64_t none = 0;
+  const LaneSource panel_source{0, 1, kLaneTile, 1, &none};
+  parallel(split.tasks(), [&](int64_t task, int worker) {
+    int64_t rest = task;
+    auto next = [&rest](int64_t of) {
+      const int64_t index = rest % of;
+      rest /= of;
+      return index;
+    };
+    const int64_t share = next(split.shares), piece = next(split.ranges()), set = next(sets);
+    const int64_t i0 = rest * split.together, now = min_of(split.together, images - i0);
+    const int64_t from = share * blocks / split.shares, to = (share + 1) * blocks / split.shares;
+    const int64_t first = out.at(from).first, planes_out = min_of(out.channels, to * 2 * kVec) - first;
+    const int64_t t_first = split.apart ? piece * split.range : 0;
+    const int64_t t_last = split.apart ? min_of(tiles.count(), t_first + split.range) : tiles.count();
+    float* tile = local_scratch(Local::kTile, worker);
+    EmitArray<Emit, kLaneEmits> emit;
+    for (int64_t k = 0; k < now * planes_out; ++k) {
+      emit.put(k, emitter(set, i0 + k / planes_out, first + k % planes_out));
+    }
+    const LaneSource source = source_of(set);
+    float* panels = source.taps == 1 ? local_scratch(Local::kPlanes, worker) : nullptr;
+    for (int64_t t0 = t_first; t0 < t_last; t0 += split.range) {
+      const int64_t t1 = min_of(t_last, t0 + split.range), count = t1 - t0;
+      for (int64_t k = 0; panels != nullptr && k < now * count; ++k) {
+        const int64_t t = t0 + k % count;
+        const float* at = planes_of(set, i0 + k / count) + source.offset[0] + tiles.offset(t, source);
+        lane_panel(source, channels, at, tiles.rows_of(t), tiles.columns_of(t), panels + k * channels * kLaneTile);
+      }
+      for (int64_t block = from; block < to; ++block) {
+        const ChannelBlock b = out.at(block);
+        const float* w = weights_of(set, b);
+        for (int64_t i = 0; i < now; ++i) {
+          Emit* planes = emit.at(i * planes_out + b.first - first);
+          if (panels == nullptr) {
+            lane_planes(tiles, t0, t1, source, channels, planes_of(set, i0 + i), w, b.size, tile, planes);
+            continue;
+          }
+          for (int64_t t = t0; t < t1; ++t) {
+            lane_tile(panel_source, channels, panels + (i * count + t - t0) * channels * kLaneTile, w, 1,
+                      tiles.rows_of(t) * tiles.columns_of(t), tiles.position(t), b.size, tile, planes);
+          }
+        }
+      }
+    }
+    for (int64_t k = 0; k < now * planes_out; ++k) emit.at(k)->finish();
+  });
+}
+
 // Channels in the lanes where that wastes fewer of them than positions would.
 static inline bool prefer_lanes(const PlaneLayout& layout, bool direct, int64_t group_out, int64_t h_out,
                                 int64_t w_out) {
@@ -275,56 +335,14 @@ static void conv_forward_plain(const ConvSet& set, const float* x, const float* 
       return direct ? x + ((n0 + i) * channels + first) * hw_in : padded + (i * channels + first) * layout.channel;
     };
     if (out.lanes) {
-      const LaneShares split(tiles.count(), now, set.branches * groups, blocks, group_in, Emit::kAnyOrder);
-      reserve_local(Local::kPlanes, split.together * split.range * group_in * kLaneTile);
-      const int64_t none = 0;
-      const LaneSource panel_source{0, 1, kLaneTile, 1, &none};
-      parallel(split.tasks(), [&](int64_t task, int worker) {
-        int64_t rest = task;
-        auto next = [&rest](int64_t of) {
-          const int64_t index = rest % of;
-          rest /= of;
-          return index;
-        };
-        const int64_t share = next(split.shares), piece = next(split.ranges()), group = next(groups);
-        const int m = static_cast<int>(next(set.branches));
-        const int64_t i0 = rest * split.together, images = min_of(split.together, now - i0);
-        const int64_t from = share * blocks / split.shares, to = (share + 1) * blocks / split.shares;
-        const int64_t first = out.at(from).first, planes_out = min_of(group_out, to * 2 * kVec) - first;
-        const int64_t t_first = split.apart ? piece * split.range : 0;
-        const int64_t t_last = split.apart ? min_of(tiles.count(), t_first + split.range) : tiles.count();
-        float* tile = local_scratch(Local::kTile, worker);
-        EmitArray<Emit, kLaneEmits> emit;
-        for (int64_t k = 0; k < images * planes_out; ++k) {
-          emit.put(k, emitter(m, n0 + i0 + k / planes_out, group * group_out + first + k % planes_out));
-        }
-        const LaneSource source = lane_source(m, channel);
-        float* panels = source.taps == 1 ? local_scratch(Local::kPlanes, worker) : nullptr;
-        for (int64_t t0 = t_first; t0 < t_last; t0 += split.range) {
-          const int64_t t1 = min_of(t_last, t0 + split.range);
-          for (int64_t k = 0; panels != nullptr && k < images * (t1 - t0); ++k) {
-            const int64_t t = t0 + k % (t1 - t0);
-            const float* at = planes_of(m, i0 + k / (t1 - t0), group) + source.offset[0] + tiles.offset(t, source);
-            lane_panel(source, group_in, at, tiles.rows_of(t), tiles.columns_of(t), panels + k * group_in * kLaneTile);
-          }
-          for (int64_t block = from; block < to; ++block) {
-            const ChannelBlock b = out.at(block);
-            const float* w = packed_block(m, group, b);
-            for (int64_t i = 0; i < images; ++i) {
-              Emit* to_planes = emit.at(i * planes_out + b.first - first);
-              if (panels == nullptr) {
-                lane_planes(tiles, t0, t1, source, group_in, planes_of(m, i0 + i, group), w, b.size, tile, to_planes);
-                continue;
-              }
-              for (int64_t t = t0; t < t1; ++t) {
-                lane_tile(panel_source, group_in, panels + (i * (t1 - t0) + t - t0) * group_in * kLaneTile, w, 1,
-                          tiles.rows_of(t) * tiles.columns_of(t), tiles.position(t), b.size, tile, to_planes);
-              }
-            }
-          }
-        }
-        for (int64_t k = 0; k < images * planes_out; ++k) emit.at(k)->finish();
-      });
+      lane_convolution(
+          tiles, now, set.branches * groups, out, group_in,
+          [&](int64_t s) { return lane_source(static_cast<int>(s / groups), channel); },
+          [&](int64_t s, int64_t i) { return planes_of(static_cast<int>(s / groups), i, s % groups); },
+          [&](int64_t s, ChannelBlock b) { return packed_block(static_cast<int>(s / groups), s % groups, b); },
+          [&](int64_t s, int64_t i, int64_t c) {
+            return emitter(static_cast<int>(s / groups), n0 + i, s % groups * group_out + c);
+          });
       continue;
     }
     // Large maps keep the image in cache and stream the weights, small ones the other way round.

@@ -93,14 +93,39 @@ struct EmitPooled {
   float* slot;
   double total = 0.0;
   void rows(int64_t at, int64_t rows, int64_t width, const float* from, int64_t pitch) {
-    Vec s{};
-    each_vector(rows, width, from, pitch, [&](int64_t i, Vec v, int64_t n) {
-      v = apply(affine, v);
-      if (act) v = relu(v);
-      store_some(to + at + i, v, n);
-      s += keep_some(v, n);
-    });
-    total += static_cast<double>(sum(s));
+    total +=
+        static_cast<double>(act ? add<true>(at, rows, width, from, pitch) : add<false>(at, rows, width, from, pitch));
+  }
+  // In two chains: one would wait for every sum.
+  template <bool kAct>
+  float add(int64_t at, int64_t rows, int64_t width, const float* from, int64_t pitch) {
+    if (pitch == width) width *= rows, rows = 1;
+    const Affine a = affine;
+    auto value = [&a](Vec v) {
+      v = apply(a, v);
+      return kAct ? relu(v) : v;
+    };
+    Vec even{}, odd{};
+    for (int64_t i = 0; i < rows; ++i, from += pitch) {
+      float* out = to + at + i * width;
+      int64_t j = 0;
+      for (; j + 2 * kVec <= width; j += 2 * kVec) {
+        const Vec v = value(load(from + j)), w = value(load(from + j + kVec));
+        store(out + j, v), store(out + j + kVec, w);
+        even += v, odd += w;
+      }
+      if (j + kVec <= width) {
+        const Vec v = value(load(from + j));
+        store(out + j, v);
+        even += v, j += kVec;
+      }
+      if (j < width) {
+        const Vec v = value(load_part(from + j, width - j));
+        store_part(out + j, v, width - j);
+        odd += keep_some(v, width - j);
+      }
+    }
+    return sum(even + odd);
   }
   void finish() { *slot = static_cast<float>(total); }
 };

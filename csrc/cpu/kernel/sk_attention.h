@@ -21,24 +21,56 @@ static inline float hidden_value(const Affine& a, float h) {
   return v < 0.0f ? 0.0f : v;
 }
 
-static inline void softmax_branches(int branches, int64_t c, float* att) {
-  for (int64_t i = 0; i < c; ++i) {
-    float most = att[i];
-    for (int m = 1; m < branches; ++m) most = att[m * c + i] > most ? att[m * c + i] : most;
-    float total = 0.0f;
-    for (int m = 0; m < branches; ++m) {
-      const float e = __builtin_expf(att[m * c + i] - most);
-      att[m * c + i] = e;
-      total += e;
+#if SKNET_VEC > 1
+// e^x for x <= 0, within two units in the last place; NaN stays NaN. Where e^x is below the least normal float, that.
+// x = n ln 2 + r with |r| <= ln 2 / 2, ln 2 in two parts, then the Taylor polynomial of degree 7, off by 5e-9.
+static inline Vec exp_of_negative(Vec x) {
+  x = x < -87.0f ? broadcast(-87.0f) : x;
+  const Vec shift = broadcast(12582912.0f);  // 1.5 * 2^23: adding it rounds to whole numbers
+  const Vec shifted = x * 1.44269504f + shift, n = shifted - shift;
+  const Vec r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+  Vec p = broadcast(1.0f / 5040.0f);
+  p = p * r + 1.0f / 720.0f;
+  p = p * r + 1.0f / 120.0f;
+  p = p * r + 1.0f / 24.0f;
+  p = p * r + 1.0f / 6.0f;
+  p = p * r + 0.5f;
+  p = p * r + 1.0f;
+  p = p * r + 1.0f;
+  const VecIndex power = (reinterpret_cast<VecIndex>(shifted) - reinterpret_cast<VecIndex>(shift) + 127) << 23;
+  return p * reinterpret_cast<Vec>(power);
+}
+#else
+static inline Vec exp_of_negative(Vec x) { return __builtin_expf(x); }
+#endif
+
+// Over the branches, for `count` channels from att on; c: between branches.
+static inline void softmax_branches(int branches, int64_t c, int64_t count, float* att) {
+  for (int64_t i = 0; i < count; i += kVec) {
+    const int64_t now = min_of(kVec, count - i);
+    Vec most = load_some(att + i, now);
+    for (int m = 1; m < branches; ++m) {
+      const Vec v = load_some(att + m * c + i, now);
+      most = v > most ? v : most;
     }
-    for (int m = 0; m < branches; ++m) att[m * c + i] /= total;
+    Vec e[kMaxBranches], total{};
+    for (int m = 0; m < branches; ++m) {
+      e[m] = exp_of_negative(load_some(att + m * c + i, now) - most);
+      total += e[m];
+    }
+    for (int m = 0; m < branches; ++m) store_some(att + m * c + i, e[m] / total, now);
   }
 }
 
+// Rows of a dense layer that are one task: enough to be worth it, few enough that one image occupies all workers.
+inline constexpr int64_t kDenseRows = 16;
+
 // pooled (n, c) -> hidden (n, c_reduced), before the norm
 static void attention_hidden(const SkAttentionParams& p, const float* pooled, const float* fc_reduce, float* hidden) {
-  parallel(p.n, [&](int64_t n, int) {
-    for (int64_t j = 0; j < p.c_reduced; ++j) {
+  const int64_t pieces = ceil_div(p.c_reduced, kDenseRows);
+  parallel(p.n * pieces, [&](int64_t task, int) {
+    const int64_t n = task / pieces, first = task % pieces * kDenseRows;
+    for (int64_t j = first; j < min_of(p.c_reduced, first + kDenseRows); ++j) {
       hidden[n * p.c_reduced + j] = dot(pooled + n * p.c, fc_reduce + j * p.c, p.c);
     }
   });
@@ -67,12 +99,18 @@ static void attention_weights(const SkAttentionParams& p, const float* hidden, c
     const Affine a = hidden_affine(p.norm, norm, mean, inv_std, j);
     for (int64_t n = 0; n < p.n; ++n) normed[n * p.c_reduced + j] = hidden_value(a, hidden[n * p.c_reduced + j]);
   }
-  parallel(p.n, [&](int64_t n, int) {
-    float* att = attention + n * stacked;
-    for (int64_t i = 0; i < stacked; ++i) {
-      att[i] = dot(normed + n * p.c_reduced, fc_select + i * p.c_reduced, p.c_reduced);
+  constexpr int64_t kChannels = 4 * kDenseRows;
+  const int64_t pieces = ceil_div(p.c, kChannels);
+  parallel(p.n * pieces, [&](int64_t task, int) {
+    const int64_t n = task / pieces, first = task % pieces * kChannels, count = min_of(kChannels, p.c - first);
+    float* att = attention + n * stacked + first;
+    for (int m = 0; m < p.branches; ++m) {
+      for (int64_t i = 0; i < count; ++i) {
+        const float* row = fc_select + (m * p.c + first + i) * p.c_reduced;
+        att[m * p.c + i] = dot(normed + n * p.c_reduced, row, p.c_reduced);
+      }
     }
-    softmax_branches(p.branches, p.c, att);
+    softmax_branches(p.branches, p.c, count, att);
   });
 }
 

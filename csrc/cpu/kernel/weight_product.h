@@ -66,15 +66,29 @@ static void weight_product_add(const WeightProduct& p, const TapSet& taps, int64
         for (int64_t t = 0; t < p.dz_span; t += kVec) transpose(from + t, plane, to + t * kLanes, kLanes);
       }
     });
+    // A task is a tap and a share of the blocks. It takes the terms in chunks whose x stays in the second-level cache
+    // for all blocks of the share, each a whole number of chains, so that the sums do not depend on the chunk.
     const LaneSource source{0, 1, kRange, 1, &none};
-    parallel(taps.count * blocks * ranges, [&](int64_t task, int) {
-      const int64_t range = task % ranges, block = task / ranges % blocks, t = task / ranges / blocks;
-      const int64_t width = min_of(kRange, p.c_in - range * kRange);
-      float* to = sums + task * kRange * kLanes;
+    const int64_t room = second_level_floats() / 2 / (ranges * kRange);
+    const int64_t terms = max_of(1, room / kChain) * kChain;
+    int64_t shares = 1;
+    while (shares < blocks && taps.count * shares % workers() != 0 && taps.count * shares < 8 * workers()) shares *= 2;
+    shares = min_of(shares, blocks);
+    parallel(taps.count * shares, [&](int64_t task, int) {
+      const int64_t t = task / shares, share = task % shares;
       for (int64_t i = 0; i < now; ++i) {
-        const float* rows = turned_x + ((i * ranges + range) * p.x_span + taps.offset[t] - p.low) * kRange;
-        lane_rows<2>(source, p.terms, rows, turned_dz + (i * blocks + block) * p.dz_span * kLanes, 1, width, to,
-                     !first || n0 + i > 0);
+        for (int64_t at = 0; at < p.terms; at += terms) {
+          const int64_t count = min_of(terms, p.terms - at);
+          for (int64_t block = share * blocks / shares; block < (share + 1) * blocks / shares; ++block) {
+            const float* columns = turned_dz + ((i * blocks + block) * p.dz_span + at) * kLanes;
+            for (int64_t range = 0; range < ranges; ++range) {
+              const int64_t width = min_of(kRange, p.c_in - range * kRange);
+              const float* rows = turned_x + ((i * ranges + range) * p.x_span + taps.offset[t] - p.low + at) * kRange;
+              float* to = sums + ((t * blocks + block) * ranges + range) * kRange * kLanes;
+              lane_rows<2>(source, count, rows, columns, 1, width, to, !first || n0 + i > 0 || at > 0);
+            }
+          }
+        }
       }
     });
   }

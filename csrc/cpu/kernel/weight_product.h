@@ -98,11 +98,17 @@ static void weight_product_add(const WeightProduct& p, const TapSet& taps, int64
 static void weight_product_finish(const WeightProduct& p, const TapSet& taps, int64_t kernel2, const float* sums,
                                   float* dw) {
   constexpr int64_t kLanes = WeightProduct::kLanes, kRange = WeightProduct::kRange;
-  parallel(p.c_out, [&](int64_t co, int) {
-    float* to = dw + co * p.c_in * kernel2;
+  const int64_t slices = p.c_in / kVec;
+  parallel(p.c_out / kVec * slices, [&](int64_t task, int) {
+    const int64_t co = task / slices * kVec, c = task % slices * kVec;
+    float turned[kVec * kVec];
     for (int64_t t = 0; t < taps.count; ++t) {
-      const float* from = sums + (t * p.blocks() + co / kLanes) * p.ranges() * kRange * kLanes + co % kLanes;
-      for (int64_t c = 0; c < p.c_in; ++c) to[c * kernel2 + taps.index[t]] = from[c * kLanes];
+      const int64_t tile = (t * p.blocks() + co / kLanes) * p.ranges() + c / kRange;
+      transpose(sums + (tile * kRange + c % kRange) * kLanes + co % kLanes, kLanes, turned, kVec);
+      for (int64_t i = 0; i < kVec; ++i) {
+        float* to = dw + ((co + i) * p.c_in + c) * kernel2 + taps.index[t];
+        for (int64_t j = 0; j < kVec; ++j) to[j * kernel2] = turned[i * kVec + j];
+      }
     }
   });
 }

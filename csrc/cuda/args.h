@@ -124,6 +124,14 @@ struct SumArgs {  // dweight = sum over slots of partial
   int branches, slots;
 };
 
+// How maps with channels last are cut for everything besides the convolutions. A block has `across` threads on
+// neighbouring packs of channels, the others follow over the positions.
+struct LastTiling {
+  int across;  // a power of two, at most kMostAcross
+  int tiles;   // of channels
+  int splits;  // of the positions, where nothing is summed over them
+};
+
 // Moments of the slots -> mean, inv_std, moving statistics; then the sum over positions of the activated branches, or
 // the activated branches themselves. Without moments: with the statistics in `norm`, or (gamma null) of u as it is.
 struct PoolArgs {
@@ -140,6 +148,7 @@ struct PoolArgs {
   int64_t n;
   int c, branches, hw;
   int image_chunks;
+  LastTiling last;
 };
 
 // pooled -> hidden, its statistics over the batch, and the activated hidden layer. A block is one hidden value.
@@ -170,6 +179,7 @@ struct SelectArgs {
   bool relu;
   int64_t n;
   int c, d, branches, hw;
+  LastTiling last;
 };
 
 // Sums over the positions of one plane. r: where ReLU is open.
@@ -188,6 +198,7 @@ struct GateArgs {
   float* dlogits;          // (n, branches, c), or null
   int64_t n;
   int c, branches, hw;
+  LastTiling last;
 };
 
 // dattention -> dlogits, of sk_attention alone
@@ -231,6 +242,7 @@ struct FillArgs {  // du (n, branches, c, hw) = value (n, c)
   void* du;
   int64_t planes;
   int c, branches, hw;
+  LastTiling last;
 };
 
 struct SelectGradArgs {
@@ -240,6 +252,7 @@ struct SelectGradArgs {
   float* dattention;
   int64_t n;
   int c, branches, hw;
+  LastTiling last;
 };
 
 }  // namespace sknet_ops::cuda

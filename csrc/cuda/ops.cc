@@ -291,7 +291,8 @@ void sk_attention_grad(const SkAttentionParams& p, const SkAttentionBackward<flo
     ChannelGradArgs channel{};
     const float* dpooled = attention_backward(ctx, p, s.dlogits, pooled, hidden, t.mean, t.inv_std, t.fc_reduce, t.norm,
                                               t.fc_select, {t.dfc_reduce, t.dgamma, t.dbeta, t.dfc_select}, channel);
-    fill(ctx, {dpooled, t.du, p.n * p.branches * p.c, channel.c, p.branches, channel.hw});
+    FillArgs f{dpooled, t.du, p.n * p.branches * p.c, channel.c, p.branches, channel.hw, {}};
+    fill(ctx, f);
   });
 }
 
@@ -309,7 +310,9 @@ void sk_select(const SkSelectParams& p, const SkSelectForward<float>& t) {
 void sk_select_grad(const SkSelectParams& p, const SkSelectBackward<float>& t) {
   if (p.n == 0) return;
   scoped("sk_select_grad", [&](Context& ctx) {
-    select_grad(ctx, {t.dy, t.u, t.attention, t.du, t.dattention, p.n, to_int(p.c), p.branches, plane_size(p.h, p.w)});
+    SelectGradArgs a{t.dy,        t.u,        t.attention,          t.du, t.dattention, p.n,
+                     to_int(p.c), p.branches, plane_size(p.h, p.w), {}};
+    select_grad(ctx, a);
   });
 }
 

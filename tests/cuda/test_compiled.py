@@ -83,6 +83,16 @@ def test_limits(resources: Resources) -> None:
             assert used["shared"] <= 1024, (name, architecture, used)
 
 
+def test_convolutions_spill_nothing(resources: Resources) -> None:
+    """Where the time goes. With the compiler of the table; another may allot registers otherwise."""
+    if compiler_release() != (known := json.loads(TABLE.read_text())["nvcc"]):
+        pytest.skip(f"the table is for nvcc {known}, here is {compiler_release()}")
+    spilled = {(name, architecture): used["spills"]
+               for name, by in resources.items() if name.startswith(("conv_kernel", "wgrad_kernel"))
+               for architecture, used in by.items() if used["spills"]}  # fmt: skip
+    assert not spilled
+
+
 def test_resources_as_committed(resources: Resources) -> None:
     """A change shows in review. After one that is meant: python -m tests.cuda.test_compiled"""
     expected = json.loads(TABLE.read_text())
@@ -107,6 +117,14 @@ def test_entries_for_mindspore() -> None:
     assert not {name for name in defined if name.startswith("cuda")}, "the CUDA runtime's symbols leak out"
     needed = subprocess.run(["readelf", "-d", library], capture_output=True, text=True, check=True).stdout
     assert "libcudart" not in needed
+
+
+def test_code_for_what_comes_after() -> None:
+    """Machine code for three architectures, and PTX of the last for those that do not exist yet."""
+    asked = re.findall(
+        r"--generate-code=arch=compute_\d+,code=\[([\w,]+)\]", (build.folder() / "build.ninja").read_text()
+    )
+    assert {code for codes in asked for code in codes.split(",")} == {*ARCHITECTURES, "compute_90"}
 
 
 def test_without_a_gpu_the_error_says_so() -> None:

@@ -26,6 +26,7 @@ from tests.cases import (
     mode,
     modes,
 )
+from tests.cuda import build
 from tests.cuda.conftest import DEVICES
 from tests.cuda.emulated import Emulated, cuda_native, from_storage, to_storage
 
@@ -78,6 +79,38 @@ def test_channels_last(case: Any, training: bool, native: ModuleType, monkeypatc
     expected, expected_gradients = both_passes(native, example, training, np.float64, backend="reference")
     assert_close(outputs, expected, OUTPUT)
     assert_close(gradients, expected_gradients, GRADIENT, floor=1e-2)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("case, shared_bytes", [(DILATED[0], 5200), (DILATED[1], 7200), (TENSOR[1], 9200)], ids=str)
+def test_tiles_narrower_than_the_map(
+    case: SkConvCase, shared_bytes: int, layout: str, native: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With so little shared memory that no row of the map fits as a whole in every direction."""
+    monkeypatch.setenv("SKNET_OPS_EMU_DEVICE", f"75 2 {shared_bytes}")
+    compare(Emulated(layout=layout), make_example(case, native, True), True, native, OUTPUT, GRADIENT)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_offsets_beyond_32_bits(layout: str, rng: np.random.Generator) -> None:
+    """More than 2^31 values in x, of which a large stride reads few; untouched memory takes no room."""
+    n, c, size, stride = 3, 8, 9500, 1357
+    assert n * c * size * size > 2**31 and (size - 1) % stride == 0
+    module, order = cuda_native(), cuda_native().CHANNELS_LAST[4] if layout == "nhwc" else (0, 1, 2, 3)
+    shape = (n, c, size, size)
+    memory = np.zeros(tuple(shape[order.index(i)] for i in range(4)), np.float16)
+    x = memory.transpose(order)
+    read = x[:, :, ::stride, ::stride]
+    read[...] = rng.integers(-8, 9, read.shape)
+    weight = rng.integers(-4, 5, (4, c, 1, 1)).astype(np.float32)
+    norm = {name: [np.full(4, value, np.float32)] for name, value in
+            (("gamma", 1), ("beta", 0), ("moving_mean", 0), ("moving_variance", 1))}  # fmt: skip
+    library = module.Library(build.library("sknet_ops_cuda_emulated"), lambda s, dtype: np.empty(s, dtype))
+    u = library.sk_conv(x=x, weight=[weight], **norm, padding=[0], dilation=[1], stride=stride, relu=False, eps=0.0)[
+        "u"
+    ]
+    exact = np.einsum("ncyx,oc->noyx", read.astype(np.float64), weight[..., 0, 0])
+    assert np.array_equal(u[:, 0], exact)
 
 
 @pytest.mark.parametrize("storage", ["float32", "float16"])

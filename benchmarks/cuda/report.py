@@ -80,8 +80,16 @@ def preferred_header(header: str, result: dict[str, Any]) -> str:
     """csrc/cuda/preferred_layout.h with measured rows in place of what it has."""
     versions = result["versions"]
     measured = f"// MEASURED on {versions['device']}, nvcc {versions.get('nvcc', 'unknown')}."
-    lines = [f'    {{"{precision}", {channels}, {"true" if ratio > 1 else "false"}}},  // {ratio:.2f}'
-             for (precision, channels), ratio in layouts(result["timings"]).items()]  # fmt: skip
+    ratios = layouts(result["timings"])
+    if not ratios:
+        return header
+    least = {precision: min(c for p, c in ratios if p == precision) for precision, _ in ratios}
+    entries = {
+        f'{{"{p}", {1 if c == least[p] else c}, {"true" if ratio > 1 else "false"}}},': f"// {c}: {ratio:.2f}"
+        for (p, c), ratio in ratios.items()
+    }
+    width = max(map(len, entries))
+    lines = [f"    {entry.ljust(width)}  {ratio}" for entry, ratio in entries.items()]
     header = re.sub(r"// (ESTIMATE|MEASURED).*?(?=\nstruct)", lambda _: measured, header, flags=re.DOTALL)
     rows = "\n".join(lines)
     return re.sub(r"(?<=kPreferredLayouts\[\] = \{\n).*?(?=\n\};)", lambda _: rows, header, flags=re.DOTALL)

@@ -283,7 +283,8 @@ class Library:
             # Scratch from the framework's own allocator, which knows streams and graph capture.
             self._settings(stream, call.storage, call.layout, tf32, 0, 0)
             scratch, lines = ctypes.c_int64(), ctypes.c_char_p()
-            self._check(self._library.sknet_ops_cuda_plan(op.encode(), attributes, *buffers, *self.device(),
+            of_current_device = 0, 0, 0
+            self._check(self._library.sknet_ops_cuda_plan(op.encode(), attributes, *buffers, *of_current_device,
                                                           ctypes.byref(scratch), ctypes.byref(lines)))  # fmt: skip
             words = empty((scratch.value // 4 + 64,), "float32")
             memory = as_tensor("scratch", words)

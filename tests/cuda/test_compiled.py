@@ -8,6 +8,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.cuda import build
@@ -134,6 +135,11 @@ def test_without_a_gpu_the_error_says_so() -> None:
         capability, *_ = library.device()
     except module.CudaError as error:
         assert re.search(r"sknet_ops_cuda_device: .*runtime\.cu:\d+: cudaGetDevice\(&device\): cudaError", str(error))
+        u, attention = np.zeros((1, 2, 3, 4, 5), np.float32), np.zeros((1, 2, 3), np.float32)
+        with pytest.raises(
+            module.CudaError, match=r"^sk_select: .*runtime\.cu:\d+: cudaGetDevice\(&device\): cudaError"
+        ):
+            module.Library(build.library("sknet_ops_cuda"), np.empty).sk_select(u=u, attention=attention)
     else:
         assert capability >= 75
 

@@ -75,7 +75,7 @@ def test_measured_layouts_replace_the_estimate(report: ModuleType) -> None:
     committed = (build.ROOT / "csrc" / "cuda" / "preferred_layout.h").read_text()
     rows = [row("128 x 56^2 / 1", 4.0, 3.0, 6.0, last=1.0), row("256 x 56^2 / 2", 1.0, 4.0, 3.0, last=2.0)]
     once = report.preferred_header(committed, result(rows))
-    assert '{"float32", 4, true},  // 4.00\n' in once and '{"float32", 8, false},  // 0.50\n' in once
+    assert '{"float32", 1, true},   // 4: 4.00\n' in once and '{"float32", 8, false},  // 8: 0.50\n' in once
     assert "// MEASURED on none" in once and "ESTIMATE" not in once and "float16" not in once
     assert once.splitlines()[0] == committed.splitlines()[0] and once.splitlines()[-3:] == committed.splitlines()[-3:]
     assert report.preferred_header(once, result(rows)) == once

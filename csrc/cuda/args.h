@@ -82,6 +82,7 @@ struct ConvArgs {
   int out_channels;        // of one branch or part
   int ci_group, co_group;  // source and output channels a group, of this direction
   int branches, sources;   // sources: tiles in shared memory
+  int source_channels;     // forward: from one source to the next in x
   int stride;
   int kernel[kMaxBranches], dilation[kMaxBranches], padding[kMaxBranches];
   ConvTiling t;
@@ -111,6 +112,7 @@ struct WgradArgs {
   int src_channels, out_channels;
   int ci_group, co_group;
   int branches, sources;
+  int source_channels;  // from one source to the next in x
   int stride;
   int kernel[kMaxBranches], dilation[kMaxBranches], padding[kMaxBranches];
   int64_t weight_offset[kMaxBranches], weights;  // where a branch starts in `partial`; all of them

@@ -84,7 +84,7 @@ ConvArgs branches_forward(Context& ctx, const SkConvParams& p, const float* x, c
   a.h = to_int(p.h_out), a.w = to_int(p.w_out), a.src_map_h = to_int(p.h), a.src_map_w = to_int(p.w);
   a.src_channels = to_int(p.c_in), a.out_channels = to_int(p.c_out);
   a.ci_group = to_int(p.branch_c_in() / p.groups), a.co_group = to_int(p.c_out / p.groups);
-  a.sources = p.split_input ? p.branches : 1;
+  a.sources = p.split_input ? p.branches : 1, a.source_channels = to_int(p.branch_c_in());
   conv_forward(ctx, a, pooled);
   return a;
 }
@@ -109,7 +109,7 @@ void branches_backward(Context& ctx, const SkConvParams& p, const float* x, cons
   w.h_out = to_int(p.h_out), w.w_out = to_int(p.w_out), w.h = to_int(p.h), w.w = to_int(p.w);
   w.src_channels = to_int(p.c_in), w.out_channels = to_int(p.c_out);
   w.ci_group = to_int(p.branch_c_in() / p.groups), w.co_group = to_int(p.c_out / p.groups);
-  w.sources = p.split_input ? p.branches : 1;
+  w.sources = p.split_input ? p.branches : 1, w.source_channels = to_int(p.branch_c_in());
   conv_weight_grad(ctx, w, dweight);
 }
 

@@ -72,11 +72,11 @@ struct ConvBlock {
     return a.kernel[m] * a.kernel[m] * t.out_tile * (Frag::kTensor ? group_words() + kTensorWeightPad : a.ci_group);
   }
 
-  // Channel c of the source tile number s of image n.
+  // Channel c of source number s of image n; of the gradient by z, source number s is branch number s.
   __device__ auto plane(int64_t n, int s, int c) const {
     const int64_t hw = static_cast<int64_t>(a.src_map_h) * a.src_map_w;
     if constexpr (kGrad) {
-      return zgrad_plane<T, Layout>(a.dz, n, first_branch() + s, sc0() + c, a.src_channels, a.branches, hw);
+      return zgrad_plane<T, Layout>(a.dz, n, s, c, a.src_channels, a.branches, hw);
     } else {
       return PlaneOfX<T, Layout>{x_start(n, s, c), a.src_channels};
     }
@@ -87,7 +87,7 @@ struct ConvBlock {
   __device__ auto channels(int64_t n, int s, int c) const {
     const int64_t hw = static_cast<int64_t>(a.src_map_h) * a.src_map_w;
     if constexpr (kGrad) {
-      return zgrad_channels<T, kCount>(a.dz, n, first_branch() + s, sc0() + c, a.src_channels, a.branches, hw);
+      return zgrad_channels<T, kCount>(a.dz, n, s, c, a.src_channels, a.branches, hw);
     } else {
       return ChannelsOfX<T, kCount>{x_start(n, s, c), a.src_channels};
     }
@@ -95,9 +95,11 @@ struct ConvBlock {
 
   __device__ const T* x_start(int64_t n, int s, int c) const {
     const int64_t hw = static_cast<int64_t>(a.src_map_h) * a.src_map_w;
-    return static_cast<const T*>(a.x) +
-           start_of<Layout>(n, s * (a.src_channels / a.sources) + sc0() + c, a.src_channels, hw);
+    return static_cast<const T*>(a.x) + start_of<Layout>(n, s * a.source_channels + c, a.src_channels, hw);
   }
+
+  // Number of the first source in the tile.
+  __device__ int first_source() const { return kGrad ? first_branch() : 0; }
 
   __device__ void load_source(int64_t n, int first_row, int first_column) {
     const TileShape shape{a.sources,    t.src_tile,  t.src_h,     t.src_w, first_row,
@@ -119,7 +121,7 @@ struct ConvBlock {
     // Of a gradient's source two maps are read, and what belongs to their channels takes registers, too.
     constexpr int kBatch = !kGrad ? 4 : sizeof(T) == 4 ? 1 : 2;
     load_tile_last<kBatch, kPack>(
-        shape, [&](int s, int c) { return channels<kPack>(n, s, c); },
+        shape, [&](int s, int c) { return channels<kPack>(n, first_source() + s, sc0() + c); },
         [&](int s, int c, int position, const auto& p) {
           if constexpr (Frag::kTensor) {
             put_channels(p, reinterpret_cast<T*>(source() + s * t.src_plane + position * position_words()) + c);
@@ -132,13 +134,15 @@ struct ConvBlock {
   __device__ void load_planes(int64_t n, TileShape shape) {
     constexpr bool kPairs = Frag::kTensor && sizeof(T) == 2;
     if constexpr (kPairs) shape.channels /= 2;
+    const int s0 = first_source(), c0 = sc0();
     load_tile<kGrad ? 2 : 4>(
         shape,
         [&](int s, int c) {
           if constexpr (kPairs) {
-            return PairOfPlanes<decltype(plane(n, s, c))>{plane(n, s, 2 * c), plane(n, s, 2 * c + 1)};
+            return PairOfPlanes<decltype(plane(n, s, c))>{plane(n, s0 + s, c0 + 2 * c),
+                                                          plane(n, s0 + s, c0 + 2 * c + 1)};
           } else {
-            return plane(n, s, c);
+            return plane(n, s0 + s, c0 + c);
           }
         },
         [&](int s, int c, int position, auto v) {
@@ -193,9 +197,9 @@ struct ConvBlock {
   // Without a tile: for each position of the warp(), every tap that meets the map.
   __device__ void accumulate_direct(typename Frag::Sums& acc, int64_t n, int m, const int (&y)[Frag::kPixels],
                                     const int (&x)[Frag::kPixels], const int (&pos)[Frag::kPixels]) const {
-    const int oc = oc0() + warp() % warps_across(), s = a.sources > 1 ? m - first_branch() : 0;
+    const int oc = oc0() + warp() % warps_across(), s = kGrad || a.sources > 1 ? m : 0;
     if (oc >= a.out_channels) return;
-    const int first = oc / a.co_group * a.ci_group - sc0();
+    const int first = oc / a.co_group * a.ci_group;
     for (int ci = 0; ci < a.ci_group; ++ci) {
       const auto values = plane(n, s, first + ci);
       for (int tap = 0; tap < a.kernel[m] * a.kernel[m]; ++tap) {
@@ -285,7 +289,8 @@ struct ConvBlock {
   __device__ void store(const typename Frag::Sums& acc, int64_t n, int m, const int (&pos)[Frag::kPixels]) const {
     const int64_t hw = static_cast<int64_t>(a.h) * a.w, map = kGrad ? n : n * a.branches + m;
     const int oc = oc0() + warp() % warps_across() * Frag::kTileOut;
-    const int channels = kGrad ? t.parts * a.out_channels : a.out_channels, first = kGrad ? part() * a.out_channels : 0;
+    const int channels = kGrad ? t.parts * a.out_channels : a.out_channels,
+              first = kGrad && t.parts > 1 ? part() * a.out_channels : 0;
     if (oc >= a.out_channels) return;  // where a channel is a tile; other tiles divide the channels
     T* out = static_cast<T*>(a.out) + start_of<Layout>(map, first + oc, channels, hw);
     if constexpr (Layout::kLast) {

@@ -85,8 +85,8 @@ struct WgradBlock {
   }
 
   __device__ const T* x_start(int64_t n, int s, int c) const {
-    return static_cast<const T*>(a.x) + start_of<Layout>(n, s * (a.src_channels / a.sources) + sc0 + c, a.src_channels,
-                                                         static_cast<int64_t>(a.h) * a.w);
+    return static_cast<const T*>(a.x) +
+           start_of<Layout>(n, s * a.source_channels + sc0 + c, a.src_channels, static_cast<int64_t>(a.h) * a.w);
   }
 
   template <int kPack>
@@ -256,7 +256,7 @@ __global__ void __launch_bounds__(kThreads) wgrad_direct_kernel(SKNET_OPS_ARGS W
   const int shift_y = tap / k * a.dilation[m] - a.padding[m], shift_x = tap % k * a.dilation[m] - a.padding[m];
   float total = 0.0f;
   for (int64_t n = slot; n < a.n; n += a.t.slots) {
-    const int channel = s * (a.src_channels / a.sources) + oc / a.co_group * a.ci_group + ci;
+    const int channel = s * a.source_channels + oc / a.co_group * a.ci_group + ci;
     const PlaneOfX<T, Layout> x{
         static_cast<const T*>(a.x) + start_of<Layout>(n, channel, a.src_channels, static_cast<int64_t>(a.h) * a.w),
         a.src_channels};

@@ -9,6 +9,7 @@ An error is judged by that of PyTorch's float32 on the same tensors (:mod:`peer`
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,8 +38,21 @@ def paper_cases(batch: int) -> list[SkConvCase]:
     ]  # fmt: skip
 
 
+# Channels in and out, size, stride: the units of skresnet18 and skresnet34, dense and with split input.
+SPLIT = ((64, 64, 56, 1), (64, 128, 56, 2), (128, 128, 28, 1), (128, 256, 28, 2), (256, 256, 14, 1), (256, 512, 14, 2),
+         (512, 512, 7, 1))  # fmt: skip
+
+
+def split_cases(batch: int) -> list[SkConvCase]:
+    return [
+        SkConvCase(f"skresnet18 {c_in} to {c_out} x {size}^2 / {stride}", batch, c_in, (size, size), c_out,
+                   stride=stride, split_input=True, c_reduced=max(c_out // 8, 16), op="selective_kernel")
+        for c_in, c_out, size, stride in SPLIT
+    ]  # fmt: skip
+
+
 def odd_cases() -> list[Any]:
-    return [case for case in ALL if case.op != "conv_bn_act"]
+    return [case for case in ALL if case.op not in ("conv_bn_act", "max_pool")]
 
 
 def allowed(yardstick: float) -> float:
@@ -50,24 +64,31 @@ def _single(tensors: dict[str, Any]) -> dict[str, Any]:
     return map_tensors(lambda a: np.array(a, np.float32), tensors)
 
 
+def in_layout(tensor: torch.Tensor, layout: str) -> torch.Tensor:
+    """The same values; with channels last also the stacked maps, (n, branches, h, w, c) in memory."""
+    return tensor.movedim(-3, -1).contiguous().movedim(-1, -3) if layout == "nhwc" else tensor.contiguous()
+
+
 class Checker:
-    def __init__(
-        self, library: Any, maps: frozenset[str], device: str, seed: int = 0, peer_device: str | None = None
-    ) -> None:
-        self._library, self._maps, self._device = library, maps, device
+    """`module` is cuda_native, `library` its Library."""
+
+    def __init__(self, module: Any, library: Any, device: str, seed: int = 0, peer_device: str | None = None) -> None:
+        self._module, self._library, self._device = module, library, device
         self._rng = np.random.default_rng(seed)
         self._peers = {precision: peer.load(precision, peer_device or device) for precision in peer.ROUND}
 
-    def _to_device(self, name: str, array: np.ndarray, storage: str) -> torch.Tensor:
-        dtype = getattr(torch, storage) if name in self._maps else torch.float32
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self._device, dtype)
+    def _to_device(self, name: str, array: np.ndarray, storage: str, layout: str) -> torch.Tensor:
+        is_map = name in self._module.MAPS
+        dtype = getattr(torch, storage) if is_map else torch.float32
+        tensor = torch.from_numpy(np.ascontiguousarray(array)).to(self._device, dtype)
+        return in_layout(tensor, layout) if is_map else tensor
 
-    def _hand_over(self, tensors: dict[str, Any], storage: str) -> dict[str, Any]:
+    def _hand_over(self, tensors: dict[str, Any], storage: str, layout: str) -> dict[str, Any]:
         def one(name: str, value: Any) -> Any:
             if isinstance(value, np.ndarray):
-                return self._to_device(name, value, storage)
+                return self._to_device(name, value, storage, layout)
             if isinstance(value, list) and value and isinstance(value[0], np.ndarray):
-                return [self._to_device(name, item, storage) for item in value]
+                return [self._to_device(name, item, storage, layout) for item in value]
             return value
 
         return {name: one(name, value) for name, value in tensors.items()}
@@ -80,15 +101,21 @@ class Checker:
         return {n: [numpy(v) for v in value] if isinstance(value, list) else numpy(value)
                 for n, value in result.items() if isinstance(value, (torch.Tensor, list))}  # fmt: skip
 
-    def run(self, case: Any, training: bool, precision: str) -> dict[str, tuple[float, float]]:
+    def _expect_layout(self, result: dict[str, Any], layout: str) -> None:
+        for name, value in result.items():
+            if name in self._module.MAPS and layout not in self._module.as_tensor(name, value).layouts():
+                raise AssertionError(f"{name}: got strides {value.stride()}, expected those of {layout}")
+
+    def run(self, case: Any, training: bool, precision: str, layout: str) -> dict[str, tuple[float, float]]:
         """(relative error, the yardstick's) by name; gradients and statistics included."""
         op, yardstick = OPS[case.op], self._peers[precision]
         storage, tf32 = ("float32", True) if precision == "tf32" else (precision, False)
         attrs = {**case.attrs(), **mode(op, training)}
-        inputs = self._hand_over(map_tensors(lambda a: a.astype(np.float32), case.tensors(self._rng)), storage)
+        inputs = self._hand_over(map_tensors(lambda a: a.astype(np.float32), case.tensors(self._rng)), storage, layout)
         exact = self._take_back(inputs)  # as stored
         single = _single(exact)
         forward = getattr(self._library, op.name)(**inputs, **attrs, tf32=tf32)
+        self._expect_layout(forward, layout)
         got = self._take_back(forward)
         expected = getattr(reference_numpy, op.name)(**exact, **attrs)
         compared = {**got}, {**expected}, peer.results(yardstick, op.name, single, attrs)
@@ -102,8 +129,11 @@ class Checker:
             forward = getattr(self._library, op.name)(**inputs, **attrs, tf32=tf32)
             got = self._take_back(forward)
         cotangent = self._rng.normal(0, 1, got[op.output].shape)
-        arguments = gradient_arguments(op, inputs, forward, self._to_device(op.cotangent, cotangent, storage), training)
-        grads = self._take_back(getattr(self._library, op.name + "_grad")(**arguments, **attrs, tf32=tf32))
+        cotangent = self._to_device(op.cotangent, cotangent, storage, layout)
+        arguments = gradient_arguments(op, inputs, forward, cotangent, training)
+        grads = getattr(self._library, op.name + "_grad")(**arguments, **attrs, tf32=tf32)
+        self._expect_layout(grads, layout)
+        grads = self._take_back(grads)
         exact_arguments = gradient_arguments(op, exact, got, self._take_back(arguments)[op.cotangent], training)
         expected_grads = getattr(reference_numpy, op.name + "_grad")(**exact_arguments, **attrs)
         single_grads = peer.results(yardstick, op.name + "_grad", _single(exact_arguments), attrs)
@@ -124,11 +154,11 @@ class Checker:
     def all(
         self, cases: list[Any], precisions: list[str], modes: tuple[bool, ...] = (True, False)
     ) -> Iterator[dict[str, Any]]:
-        """One row a case, mode and precision; ``ok`` is false for an error above what is allowed, or NaN."""
+        """One row a case, mode, precision and layout; ``ok`` is false for an error above what is allowed, or NaN."""
         for case in cases:
-            for training in set(OPS[case.op].modes) & set(modes):
-                for precision in precisions:
-                    errors = self.run(case, training, precision)
+            for training in sorted(set(OPS[case.op].modes) & set(modes), reverse=True):
+                for precision, layout in itertools.product(precisions, self._module.LAYOUTS):
+                    errors = self.run(case, training, precision, layout)
                     wrong = {
                         name: {"error": error, "allowed": allowed(single)}
                         for name, (error, single) in errors.items()
@@ -136,10 +166,10 @@ class Checker:
                     }
                     ratios = [error / allowed(single) for error, single in errors.values()]
                     yield {"op": case.op, "case": str(case), "training": training, "precision": precision,
-                           "worst": max((error for error, _ in errors.values()), default=0.0),
+                           "layout": layout, "worst": max((error for error, _ in errors.values()), default=0.0),
                            "worst of allowed": max(ratios, default=0.0), "wrong": wrong, "ok": not wrong}  # fmt: skip
 
-    def repeats(self, case: Any, precision: str) -> bool:
+    def repeats(self, case: Any, precision: str, layout: str) -> bool:
         """Forward and gradients are the same bits each time."""
         op = OPS[case.op]
         storage, tf32 = ("float32", True) if precision == "tf32" else (precision, False)
@@ -148,12 +178,11 @@ class Checker:
         first = None
         cotangent = None
         for _ in range(REPEATS):
-            inputs = self._hand_over(source, storage)
+            inputs = self._hand_over(source, storage, layout)
             forward = getattr(self._library, op.name)(**inputs, **attrs, tf32=tf32)
             if cotangent is None:
-                cotangent = self._to_device(
-                    op.cotangent, self._rng.normal(0, 1, tuple(forward[op.output].shape)), storage
-                )
+                cotangent = self._rng.normal(0, 1, tuple(forward[op.output].shape))
+                cotangent = self._to_device(op.cotangent, cotangent, storage, layout)
             arguments = gradient_arguments(op, inputs, forward, cotangent, True)
             grads = getattr(self._library, op.name + "_grad")(**arguments, **attrs, tf32=tf32)
             moved = {n: v for n, v in inputs.items() if "moving" in n}

@@ -6,14 +6,16 @@ CMake and a GPU.
     python benchmarks/cuda/prove.py --out results --mode sanitize   compute-sanitizer: memcheck, then racecheck
     python benchmarks/cuda/prove.py --out results --mode check      build and check alone
 
-Writes <out>/cuda.json (all numbers, device, versions) and <out>/cuda.md (the table), and leaves with status 1 if any
-check failed. Bars that speed has to meet are judged in the table; they do not change the status.
+Maps are checked and timed in both layouts. Writes <out>/cuda.json (all numbers, device, versions), <out>/cuda.md (the
+table) and <out>/preferred_layout.h (what csrc/cuda/preferred_layout.h has as an estimate, measured), and leaves with
+status 1 if any check failed. Bars that speed has to meet are judged in the table; they do not change the status.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import itertools
 import json
 import math
 import os
@@ -31,10 +33,10 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(ROOT)]
 
 import torch  # noqa: E402
-from check import Checker, odd_cases, paper_cases  # noqa: E402
-from report import table  # noqa: E402
+from check import Checker, odd_cases, paper_cases, split_cases  # noqa: E402
+from report import preferred_header, table  # noqa: E402
 from sk_torch import PAPER  # noqa: E402
-from timing import PASSES, PRECISIONS, Bench, allow_tf32, copy_bandwidth  # noqa: E402
+from timing import LAYOUTS, PASSES, PRECISIONS, Bench, allow_tf32, copy_bandwidth  # noqa: E402
 
 BATCHES = (32, 256)
 COMPILED_PASSES = ("inference", "training step")  # what the bars are about
@@ -98,10 +100,10 @@ def warm(part: int) -> None:
             torch.cuda.empty_cache()
 
 
-def check(library: Any, maps: frozenset[str], device: str, few: bool, seed: int) -> list[dict[str, Any]]:
+def check(module: Any, library: Any, device: str, few: bool, seed: int) -> list[dict[str, Any]]:
     allow_tf32(False)  # PyTorch's convolutions have it on otherwise, and are the yardstick
     # Under the sanitizer no kernels but ours: PyTorch's are not what it is to judge.
-    checker = Checker(library, maps, device, seed, peer_device="cpu" if few else device)
+    checker = Checker(module, library, device, seed, peer_device="cpu" if few else device)
     odd = odd_cases()
     rows = list(checker.all(odd[::4] if few else odd, ["float32"]))
     # Where tensor cores and 16-bit maps differ most: in these, all precisions.
@@ -112,12 +114,12 @@ def check(library: Any, maps: frozenset[str], device: str, few: bool, seed: int)
         rows += checker.all(paper, ["float32"])
         rows += checker.all(whole, ["tf32", "float16", "bfloat16"], modes=(True,))
         rows += checker.all(whole, ["float16"], modes=(False,))
-        for case in whole:
-            for precision in ("float32", "float16"):
-                same = checker.repeats(case, precision)
-                rows.append({"op": case.op, "case": f"{case}, 50 times the same bits", "training": True,
-                             "precision": precision, "worst": 0.0, "wrong": {} if same else {"bits": math.inf},
-                             "ok": same})  # fmt: skip
+        rows += checker.all(split_cases(2), ["float32"], modes=(True,))
+        for case, precision, layout in itertools.product(whole, ("float32", "float16"), module.LAYOUTS):
+            same = checker.repeats(case, precision, layout)
+            rows.append({"op": case.op, "case": f"{case}, 50 times the same bits", "training": True,
+                         "precision": precision, "layout": layout, "worst": 0.0,
+                         "wrong": {} if same else {"bits": math.inf}, "ok": same})  # fmt: skip
     return rows
 
 
@@ -125,20 +127,23 @@ def timings(library: Any, deadline: float) -> list[dict[str, Any]]:
     """A row a configuration and pass. What there was no time for is left out, torch.compile's last."""
     torch.backends.cudnn.benchmark = True
     rows: dict[tuple, dict[str, Any]] = {}
-    for variants in (("ours", "eager"), ("compile",)):
+    for variants in ((*LAYOUTS, "eager"), ("compile",)):
         for unit, batch, precision in configurations():
             if time.monotonic() > deadline:
                 return list(rows.values())
             bench = Bench(unit, batch, precision)
             for which in PASSES:
                 key = (str(unit), batch, precision, which)
-                row = rows.setdefault(key, {"unit": str(unit), "batch": batch, "precision": precision, "pass": which,
+                row = rows.setdefault(key, {"unit": str(unit), "channels a group": unit.channels // unit.groups,
+                                            "batch": batch, "precision": precision, "pass": which,
                                             "bytes": bench.bytes_moved(which)})  # fmt: skip
                 for variant in variants:
                     if variant == "compile" and which not in COMPILED_PASSES:
                         continue
-                    ours = variant == "ours"
-                    calls = bench.our_calls(which, library) if ours else bench.torch_calls(which, variant == "compile")
+                    if variant in LAYOUTS:
+                        calls = bench.our_calls(which, library, variant)
+                    else:
+                        calls = bench.torch_calls(which, variant == "compile")
                     row[variant] = bench.measure(calls)
             del bench, calls
             torch.cuda.empty_cache()
@@ -197,7 +202,7 @@ def main() -> int:
         result["versions"] = versions() if arguments.device == "cuda" else {"device": "emulated, no GPU"}
         result["seed"] = int(time.time()) if arguments.seed is None else arguments.seed
         library = module.Library(path, poisoned)
-        result["checks"] = check(library, module.MAPS, arguments.device, arguments.few, result["seed"])
+        result["checks"] = check(module, library, arguments.device, arguments.few, result["seed"])
         result["check seconds"] = round(time.monotonic() - started - result["build seconds"], 1)
         if arguments.mode == "prove":
             for worker in workers:  # they use the device: nothing is timed beside them
@@ -206,7 +211,15 @@ def main() -> int:
                 except subprocess.TimeoutExpired:
                     worker.kill()
             result["copy bytes per second"] = copy_bandwidth()
-            result["timings"] = timings(module.Library(path), started + arguments.budget)
+            library = module.Library(path)
+            result["timings"] = timings(library, started + arguments.budget)
+            result["preferred"] = {
+                f"{precision} {channels}": library.preferred_layout(
+                    channels, "float32" if precision == "tf32" else precision, precision == "tf32"
+                )
+                for precision in PRECISIONS
+                for channels in sorted({unit.channels // unit.groups for unit in PAPER})
+            }
     finally:
         for worker in workers:
             if worker.poll() is None:
@@ -216,6 +229,9 @@ def main() -> int:
     (arguments.out / "cuda.json").write_text(json.dumps(result, indent=1) + "\n")
     text = table(result)
     (arguments.out / "cuda.md").write_text(text)
+    if result.get("timings"):
+        estimate = (ROOT / "csrc" / "cuda" / "preferred_layout.h").read_text()
+        (arguments.out / "preferred_layout.h").write_text(preferred_header(estimate, result))
     print(text)
     return 0 if all(row["ok"] for row in result["checks"]) else 1
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 # SK unit, forward and step, against the better of eager and torch.compile: geometric mean, least.
@@ -13,14 +14,29 @@ BANDWIDTH_BAR = 0.6
 JUDGED = ("inference", "training step")
 
 
+OURS = ("nchw", "nhwc")
+
+
+def _best(row: dict[str, Any], variants: tuple[str, ...]) -> float | None:
+    return min((row[v]["median_us"] for v in variants if v in row), default=None)
+
+
 def best_of_torch(row: dict[str, Any]) -> float | None:
-    times = [row[v]["median_us"] for v in ("eager", "compile") if v in row]
-    return min(times) if times else None
+    return _best(row, ("eager", "compile"))
+
+
+def best_of_ours(row: dict[str, Any]) -> float | None:
+    return _best(row, OURS)
+
+
+def share_of_copy(row: dict[str, Any], copy: float) -> float:
+    ours = best_of_ours(row)
+    return row["bytes"] / ours * 1e6 / copy if ours else math.nan
 
 
 def speedup(row: dict[str, Any]) -> float | None:
-    best = best_of_torch(row)
-    return best / row["ours"]["median_us"] if best and "ours" in row else None
+    best, ours = best_of_torch(row), best_of_ours(row)
+    return best / ours if best and ours else None
 
 
 def memory_bound(row: dict[str, Any]) -> bool:
@@ -50,6 +66,35 @@ def judgement(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def layouts(rows: list[dict[str, Any]]) -> dict[tuple[str, int], float]:
+    """Time in NCHW over that in NHWC, by precision and channels a group: geometric mean of everything judged."""
+    ratios: dict[tuple[str, int], list[float]] = {}
+    for row in rows:
+        if row["pass"] in JUDGED and all(layout in row for layout in OURS):
+            ratio = row["nchw"]["median_us"] / row["nhwc"]["median_us"]
+            ratios.setdefault((row["precision"], row["channels a group"]), []).append(math.log(ratio))
+    return {key: math.exp(sum(logs) / len(logs)) for key, logs in sorted(ratios.items())}
+
+
+def preferred_header(header: str, result: dict[str, Any]) -> str:
+    """csrc/cuda/preferred_layout.h with measured rows in place of what it has."""
+    versions = result["versions"]
+    measured = f"// MEASURED on {versions['device']}, nvcc {versions.get('nvcc', 'unknown')}."
+    ratios = layouts(result["timings"])
+    if not ratios:
+        return header
+    least = {precision: min(c for p, c in ratios if p == precision) for precision, _ in ratios}
+    entries = {
+        f'{{"{p}", {1 if c == least[p] else c}, {"true" if ratio > 1 else "false"}}},': f"// {c}: {ratio:.2f}"
+        for (p, c), ratio in ratios.items()
+    }
+    width = max(map(len, entries))
+    lines = [f"    {entry.ljust(width)}  {ratio}" for entry, ratio in entries.items()]
+    header = re.sub(r"// (ESTIMATE|MEASURED).*?(?=\nstruct)", lambda _: measured, header, flags=re.DOTALL)
+    rows = "\n".join(lines)
+    return re.sub(r"(?<=kPreferredLayouts\[\] = \{\n).*?(?=\n\};)", lambda _: rows, header, flags=re.DOTALL)
+
+
 def table(result: dict[str, Any]) -> str:
     """Markdown."""
     checks = result["checks"]
@@ -58,26 +103,35 @@ def table(result: dict[str, Any]) -> str:
     text += [f"- {name}: {value}" for name, value in result["versions"].items()]
     text += [f"- build {result['build seconds']} s, checks {result['check seconds']} s, all {result['seconds']} s", ""]
     text += [f"{len(checks)} checks with seed {result['seed']}, {len(wrong)} failed."]
-    text += [f"- {r['op']}, {r['case']}, training {r['training']}, {r['precision']}: {r['wrong']}" for r in wrong]
+    text += [
+        f"- {r['op']}, {r['case']}, training {r['training']}, {r['precision']}, {r['layout']}: {r['wrong']}"
+        for r in wrong
+    ]
     rows = result.get("timings")
     if not rows:
         return "\n".join(text) + "\n"
     copy = result["copy bytes per second"]
     text += ["", f"Copy bandwidth {copy / 1e9:.0f} GB/s. Times are medians in microseconds.", ""]
-    text += ["| unit | batch | precision | pass | ours | eager | compile | against the best | share of copy |",
-             "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    text += ["| unit | batch | precision | pass | ours, NCHW | ours, NHWC | eager | compile | against the best | "
+             "share of copy |",
+             "|---|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
     for row in rows:
-        share = row["bytes"] / row["ours"]["median_us"] * 1e6 / copy if "ours" in row else math.nan
-        ratio = speedup(row)
+        ratio, times = speedup(row), " | ".join(_time(row, variant) for variant in (*OURS, "eager", "compile"))
         text.append(
-            f"| {row['unit']} | {row['batch']} | {row['precision']} | {row['pass']} | {_time(row, 'ours')} | "
-            f"{_time(row, 'eager')} | {_time(row, 'compile')} | {f'{ratio:.2f}' if ratio else '-'} | {share:.0%} |"
+            f"| {row['unit']} | {row['batch']} | {row['precision']} | {row['pass']} | {times} | "
+            f"{f'{ratio:.2f}' if ratio else '-'} | {share_of_copy(row, copy):.0%} |"
         )
+    text += ["", "Ours is the better of the two layouts, as a share of the copy bandwidth and against PyTorch.", ""]
+    text += ["| precision | channels a group | time in NCHW / NHWC | faster | the library prefers |",
+             "|---|---|---|---|---|"]  # fmt: skip
+    text += [f"| {precision} | {channels} | {ratio:.2f} | {'NHWC' if ratio > 1 else 'NCHW'} | "
+             f"{result['preferred'][f'{precision} {channels}'].upper()} |"
+             for (precision, channels), ratio in layouts(rows).items()]  # fmt: skip
     text += ["", f"Bar: mean {MEAN_BAR}, least {LEAST_BAR}.", ""]
     text += ["| pass | precision | batch | mean | least | bar |", "|---|---|---|---|---|---|", *judgement(rows)]
     largest = max(row["batch"] for row in rows)
-    judged = [r for r in rows if "ours" in r and memory_bound(r) and r["pass"] == "inference" and r["batch"] == largest]
-    shares = [row["bytes"] / row["ours"]["median_us"] * 1e6 / copy for row in judged]
+    judged = [r for r in rows if memory_bound(r) and r["pass"] == "inference" and r["batch"] == largest]
+    shares = [share_of_copy(row, copy) for row in judged if best_of_ours(row)]
     if shares:
         met = "met" if min(shares) >= BANDWIDTH_BAR else "missed"
         text += ["", f"Memory-bound units, inference: {min(shares):.0%} to {max(shares):.0%} of the copy bandwidth; "

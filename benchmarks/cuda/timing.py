@@ -16,6 +16,7 @@ from sk_torch import SAVED, SkUnit, Unit
 
 ROTATED_BYTES = 128 << 20
 REPLAYS = 40
+LAYOUTS = ("nchw", "nhwc")  # of our maps; PyTorch's are always channels-last
 PASSES = ("inference", "training forward", "training step")
 PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -115,7 +116,8 @@ class Bench:
         grads = [dy.to(memory_format=last) for dy in self.dy]
         return [lambda x=x, dy=dy: call(x, dy) for x, dy in zip(inputs, grads, strict=True)]
 
-    def our_calls(self, which: str, library: Any) -> list[Callable[[], Any]]:
+    def our_calls(self, which: str, library: Any, layout: str) -> list[Callable[[], Any]]:
+        memory = torch.channels_last if layout == "nhwc" else torch.contiguous_format
         arguments = self.layer.arguments()
         tf32 = self.precision == "tf32"
 
@@ -128,7 +130,9 @@ class Bench:
                                                   training=True, tf32=tf32)  # fmt: skip
             return out, grads
 
-        return [lambda x=x, dy=dy: call(x, dy) for x, dy in zip(self.x, self.dy, strict=True)]
+        pairs = [(x.contiguous(memory_format=memory), dy.contiguous(memory_format=memory))
+                 for x, dy in zip(self.x, self.dy, strict=True)]  # fmt: skip
+        return [lambda x=x, dy=dy: call(x, dy) for x, dy in pairs]
 
     def measure(self, calls: list[Callable[[], Any]]) -> dict[str, Any]:
         pairs = [captured(call) for call in calls]

@@ -11,6 +11,7 @@
 
 #include "bindings/mindspore_op.h"
 #include "cuda/ops.h"
+#include "cuda/plan.h"
 
 #define SKNET_OPS_FOR_EACH_CUDA_OP(visit)                                                          \
   visit(sk_conv) visit(sk_conv_grad) visit(sk_attention) visit(sk_attention_grad) visit(sk_select) \
@@ -113,15 +114,18 @@ extern "C" {
 
 SKNET_OPS_API const char* sknet_ops_cuda_error() { return sknet_ops::message.c_str(); }
 
-// One call's settings, on this thread until set again. storage: 0 float32, 1 float16, 2 bfloat16. Null scratch: the
-// library keeps its own, which is allocated at the first call of a size and must not be inside a graph capture.
-SKNET_OPS_API int sknet_ops_cuda_settings(void* stream, int storage, int tf32, void* scratch, int64_t scratch_bytes) {
+// One call's settings, on this thread until set again. storage: 0 float32, 1 float16, 2 bfloat16. channels_last: maps
+// lie as (n, h, w, c) or (n, branches, h, w, c); shapes are given as (n, c, h, w) still. Null scratch: the library
+// keeps its own, which is allocated at the first call of a size and must not be inside a graph capture.
+SKNET_OPS_API int sknet_ops_cuda_settings(void* stream, int storage, int channels_last, int tf32, void* scratch,
+                                          int64_t scratch_bytes) {
   return guarded([&] {
     if (storage < 0 || storage > 2)
       throw std::invalid_argument("storage: got " + std::to_string(storage) + ", expected 0..2");
     cuda::Context& ctx = cuda::context();
     ctx.stream = stream;
     ctx.storage = static_cast<cuda::Storage>(storage);
+    ctx.channels_last = channels_last != 0;
     ctx.tf32 = tf32 != 0;
     ctx.scratch = static_cast<char*>(scratch);
     ctx.scratch_bytes = scratch_bytes;
@@ -182,6 +186,11 @@ SKNET_OPS_API int sknet_ops_cuda_plan(const char* op, void* attributes, int n, v
   *scratch_bytes = ctx.scratch_used;
   *kernels = lines.c_str();
   return status;
+}
+
+// 1 where maps with channels last are the faster layout of an SK unit, else 0.
+SKNET_OPS_API int sknet_ops_cuda_prefers_channels_last(int storage, int tf32, int channels_a_group) {
+  return cuda::prefers_channels_last(static_cast<cuda::Storage>(storage), tf32 != 0, channels_a_group) ? 1 : 0;
 }
 
 // The current device; for `why not here`.

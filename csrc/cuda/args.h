@@ -82,6 +82,7 @@ struct ConvArgs {
   int out_channels;        // of one branch or part
   int ci_group, co_group;  // source and output channels a group, of this direction
   int branches, sources;   // sources: tiles in shared memory
+  int source_channels;     // forward: from one source to the next in x
   int stride;
   int kernel[kMaxBranches], dilation[kMaxBranches], padding[kMaxBranches];
   ConvTiling t;
@@ -111,6 +112,7 @@ struct WgradArgs {
   int src_channels, out_channels;
   int ci_group, co_group;
   int branches, sources;
+  int source_channels;  // from one source to the next in x
   int stride;
   int kernel[kMaxBranches], dilation[kMaxBranches], padding[kMaxBranches];
   int64_t weight_offset[kMaxBranches], weights;  // where a branch starts in `partial`; all of them
@@ -122,6 +124,14 @@ struct SumArgs {  // dweight = sum over slots of partial
   float* dweight[kMaxBranches];
   int64_t weight_offset[kMaxBranches + 1];
   int branches, slots;
+};
+
+// How maps with channels last are cut for everything besides the convolutions. A block has `across` threads on
+// neighbouring packs of channels, the others follow over the positions.
+struct LastTiling {
+  int across;  // a power of two, at most kMostAcross
+  int tiles;   // of channels
+  int splits;  // of the positions, where nothing is summed over them
 };
 
 // Moments of the slots -> mean, inv_std, moving statistics; then the sum over positions of the activated branches, or
@@ -140,6 +150,7 @@ struct PoolArgs {
   int64_t n;
   int c, branches, hw;
   int image_chunks;
+  LastTiling last;
 };
 
 // pooled -> hidden, its statistics over the batch, and the activated hidden layer. A block is one hidden value.
@@ -170,6 +181,7 @@ struct SelectArgs {
   bool relu;
   int64_t n;
   int c, d, branches, hw;
+  LastTiling last;
 };
 
 // Sums over the positions of one plane. r: where ReLU is open.
@@ -188,6 +200,7 @@ struct GateArgs {
   float* dlogits;          // (n, branches, c), or null
   int64_t n;
   int c, branches, hw;
+  LastTiling last;
 };
 
 // dattention -> dlogits, of sk_attention alone
@@ -231,6 +244,7 @@ struct FillArgs {  // du (n, branches, c, hw) = value (n, c)
   void* du;
   int64_t planes;
   int c, branches, hw;
+  LastTiling last;
 };
 
 struct SelectGradArgs {
@@ -240,6 +254,7 @@ struct SelectGradArgs {
   float* dattention;
   int64_t n;
   int c, branches, hw;
+  LastTiling last;
 };
 
 }  // namespace sknet_ops::cuda

@@ -34,6 +34,7 @@ struct Context {
   // What the caller says before the call.
   void* stream = nullptr;
   Storage storage = Storage::kFloat32;
+  bool channels_last = false;       // maps
   bool tf32 = false;                // float maps may go through tensor cores, which read 10 bits of mantissa
   bool plan_only = false;           // stop after planning
   const Device* pretend = nullptr;  // plan for this device

@@ -18,12 +18,19 @@ __global__ void __launch_bounds__(kThreads) sum_slots_kernel(SKNET_OPS_ARGS SumA
   a.dweight[m][i - a.weight_offset[m]] = total;
 }
 
-void launch_planned(Context& ctx, const ConvArgs& args, const Plan& plan, bool grad) {
+// Calls run(value of the storage type, layout).
+template <class Run>
+void of_maps(const Context& ctx, Run run) {
+  auto of_type = [&](auto type) { ctx.channels_last ? run(type, Nhwc{}) : run(type, Nchw{}); };
   switch (ctx.storage) {
-    case Storage::kFloat32: return launch_conv<float>(ctx, args, plan, grad);
-    case Storage::kFloat16: return launch_conv<Half>(ctx, args, plan, grad);
-    case Storage::kBfloat16: return launch_conv<Bfloat>(ctx, args, plan, grad);
+    case Storage::kFloat32: return of_type(float{});
+    case Storage::kFloat16: return of_type(Half{});
+    case Storage::kBfloat16: return of_type(Bfloat{});
   }
+}
+
+void launch_planned(Context& ctx, const ConvArgs& args, const Plan& plan, bool grad) {
+  of_maps(ctx, [&](auto type, auto layout) { launch_conv<decltype(type), decltype(layout)>(ctx, args, plan, grad); });
 }
 
 }  // namespace
@@ -50,11 +57,7 @@ void conv_weight_grad(Context& ctx, WgradArgs& args, float* const* dweight) {
   args.weights = offset;
   const Plan plan = plan_wgrad(ctx, args);
   args.partial = ctx.take<float>(args.t.slots * args.weights);
-  switch (ctx.storage) {
-    case Storage::kFloat32: launch_wgrad<float>(ctx, args, plan); break;
-    case Storage::kFloat16: launch_wgrad<Half>(ctx, args, plan); break;
-    case Storage::kBfloat16: launch_wgrad<Bfloat>(ctx, args, plan); break;
-  }
+  of_maps(ctx, [&](auto type, auto layout) { launch_wgrad<decltype(type), decltype(layout)>(ctx, args, plan); });
   SumArgs sum{};
   sum.partial = args.partial;
   sum.branches = args.branches;

@@ -3,6 +3,6 @@
 
 namespace sknet_ops::cuda {
 
-template void launch_conv<Bfloat>(Context&, const ConvArgs&, const Plan&, bool);
+SKNET_OPS_CONV(Bfloat, Nchw);
 
 }  // namespace sknet_ops::cuda

@@ -3,6 +3,6 @@
 
 namespace sknet_ops::cuda {
 
-template void launch_conv<float>(Context&, const ConvArgs&, const Plan&, bool);
+SKNET_OPS_CONV(float, Nchw);
 
 }  // namespace sknet_ops::cuda

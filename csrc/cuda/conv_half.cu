@@ -3,6 +3,6 @@
 
 namespace sknet_ops::cuda {
 
-template void launch_conv<Half>(Context&, const ConvArgs&, const Plan&, bool);
+SKNET_OPS_CONV(Half, Nchw);
 
 }  // namespace sknet_ops::cuda

@@ -8,18 +8,19 @@
 
 namespace sknet_ops::cuda {
 
-// Sets args.t, and takes args.moments (mode kStats) or args.pooled (mode kFold, with `pooled`) from the scratch.
+// Sets args.t (others: args.last), and takes args.moments (mode kStats) or args.pooled (mode kFold, with `pooled`) from
+// the scratch.
 void conv_forward(Context& ctx, ConvArgs& args, bool pooled);
 void conv_input_grad(Context& ctx, ConvArgs& args);
 void conv_weight_grad(Context& ctx, WgradArgs& args, float* const* dweight);
 void pool(Context& ctx, PoolArgs& args);
 void hidden(Context& ctx, HiddenArgs& args);
-void select(Context& ctx, const SelectArgs& args);
-void gate(Context& ctx, const GateArgs& args);
+void select(Context& ctx, SelectArgs& args);
+void gate(Context& ctx, GateArgs& args);
 void softmax_grad(Context& ctx, const SoftmaxGradArgs& args);
 void hidden_grad(Context& ctx, HiddenGradArgs& args);
 void channel_grad(Context& ctx, const ChannelGradArgs& args);
-void fill(Context& ctx, const FillArgs& args);
-void select_grad(Context& ctx, const SelectGradArgs& args);
+void fill(Context& ctx, FillArgs& args);
+void select_grad(Context& ctx, SelectGradArgs& args);
 
 }  // namespace sknet_ops::cuda

@@ -5,6 +5,7 @@
 #include "cuda/kernel/layer_grad.h"
 #include "cuda/kernels.h"
 #include "cuda/launch.h"
+#include "cuda/layer_last.h"
 
 namespace sknet_ops::cuda {
 namespace {
@@ -28,6 +29,7 @@ Kernel<Args> of_storage(const Context& ctx, Kernel<Args> single, Kernel<Args> ha
 }  // namespace
 
 void pool(Context& ctx, PoolArgs& args) {
+  if (ctx.channels_last) return pool_last(ctx, args);
   args.image_chunks = image_chunks(ctx, args.c, args.n);
   launch(ctx, "pool", of_storage<PoolArgs>(ctx, pool_kernel<float>, pool_kernel<Half>, pool_kernel<Bfloat>),
          static_cast<int64_t>(args.c) * args.image_chunks, 0, args);
@@ -39,12 +41,14 @@ void hidden(Context& ctx, HiddenArgs& args) {
   launch(ctx, "hidden", hidden_kernel, static_cast<int64_t>(args.d) * args.image_chunks, 0, args);
 }
 
-void select(Context& ctx, const SelectArgs& args) {
+void select(Context& ctx, SelectArgs& args) {
+  if (ctx.channels_last) return select_last(ctx, args);
   launch(ctx, "select", of_storage<SelectArgs>(ctx, select_kernel<float>, select_kernel<Half>, select_kernel<Bfloat>),
          ceil_div(args.n * args.c, kWarps), 0, args);
 }
 
-void gate(Context& ctx, const GateArgs& args) {
+void gate(Context& ctx, GateArgs& args) {
+  if (ctx.channels_last) return gate_last(ctx, args);
   launch(ctx, "gate", of_storage<GateArgs>(ctx, gate_kernel<float>, gate_kernel<Half>, gate_kernel<Bfloat>),
          ceil_div(args.n * args.c, kWarps), 0, args);
 }
@@ -63,12 +67,14 @@ void channel_grad(Context& ctx, const ChannelGradArgs& args) {
   launch(ctx, "channel_grad", channel_grad_kernel, args.c, 0, args);
 }
 
-void fill(Context& ctx, const FillArgs& args) {
+void fill(Context& ctx, FillArgs& args) {
+  if (ctx.channels_last) return fill_last(ctx, args);
   launch(ctx, "fill", of_storage<FillArgs>(ctx, fill_kernel<float>, fill_kernel<Half>, fill_kernel<Bfloat>),
          ceil_div(args.planes, kWarps), 0, args);
 }
 
-void select_grad(Context& ctx, const SelectGradArgs& args) {
+void select_grad(Context& ctx, SelectGradArgs& args) {
+  if (ctx.channels_last) return select_grad_last(ctx, args);
   launch(
       ctx, "select_grad",
       of_storage<SelectGradArgs>(ctx, select_grad_kernel<float>, select_grad_kernel<Half>, select_grad_kernel<Bfloat>),

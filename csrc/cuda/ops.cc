@@ -84,7 +84,7 @@ ConvArgs branches_forward(Context& ctx, const SkConvParams& p, const float* x, c
   a.h = to_int(p.h_out), a.w = to_int(p.w_out), a.src_map_h = to_int(p.h), a.src_map_w = to_int(p.w);
   a.src_channels = to_int(p.c_in), a.out_channels = to_int(p.c_out);
   a.ci_group = to_int(p.branch_c_in() / p.groups), a.co_group = to_int(p.c_out / p.groups);
-  a.sources = p.split_input ? p.branches : 1;
+  a.sources = p.split_input ? p.branches : 1, a.source_channels = to_int(p.branch_c_in());
   conv_forward(ctx, a, pooled);
   return a;
 }
@@ -109,7 +109,7 @@ void branches_backward(Context& ctx, const SkConvParams& p, const float* x, cons
   w.h_out = to_int(p.h_out), w.w_out = to_int(p.w_out), w.h = to_int(p.h), w.w = to_int(p.w);
   w.src_channels = to_int(p.c_in), w.out_channels = to_int(p.c_out);
   w.ci_group = to_int(p.branch_c_in() / p.groups), w.co_group = to_int(p.c_out / p.groups);
-  w.sources = p.split_input ? p.branches : 1;
+  w.sources = p.split_input ? p.branches : 1, w.source_channels = to_int(p.branch_c_in());
   conv_weight_grad(ctx, w, dweight);
 }
 
@@ -291,7 +291,8 @@ void sk_attention_grad(const SkAttentionParams& p, const SkAttentionBackward<flo
     ChannelGradArgs channel{};
     const float* dpooled = attention_backward(ctx, p, s.dlogits, pooled, hidden, t.mean, t.inv_std, t.fc_reduce, t.norm,
                                               t.fc_select, {t.dfc_reduce, t.dgamma, t.dbeta, t.dfc_select}, channel);
-    fill(ctx, {dpooled, t.du, p.n * p.branches * p.c, channel.c, p.branches, channel.hw});
+    FillArgs f{dpooled, t.du, p.n * p.branches * p.c, channel.c, p.branches, channel.hw, {}};
+    fill(ctx, f);
   });
 }
 
@@ -309,7 +310,9 @@ void sk_select(const SkSelectParams& p, const SkSelectForward<float>& t) {
 void sk_select_grad(const SkSelectParams& p, const SkSelectBackward<float>& t) {
   if (p.n == 0) return;
   scoped("sk_select_grad", [&](Context& ctx) {
-    select_grad(ctx, {t.dy, t.u, t.attention, t.du, t.dattention, p.n, to_int(p.c), p.branches, plane_size(p.h, p.w)});
+    SelectGradArgs a{t.dy,        t.u,        t.attention,          t.du, t.dattention, p.n,
+                     to_int(p.c), p.branches, plane_size(p.h, p.w), {}};
+    select_grad(ctx, a);
   });
 }
 

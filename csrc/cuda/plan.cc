@@ -7,6 +7,7 @@
 #include <string>
 
 #include "cuda/kernel/shape.h"
+#include "cuda/preferred_layout.h"
 
 namespace sknet_ops::cuda {
 namespace {
@@ -16,6 +17,7 @@ namespace {
 constexpr double kTensorSpeed = 6.0;                // of a matrix instruction's multiply-add over a scalar one
 constexpr double kLoadX = 10.0, kLoadZGrad = 20.0;  // one value into shared memory
 constexpr int kMaxTileWidth = 64;
+constexpr double kNothingFits = std::numeric_limits<double>::infinity();
 // Blocks on a multiprocessor that the kernels' __launch_bounds__ leave registers for.
 constexpr int resident(Kind kind) { return kind == Kind::kTensor ? 2 : 3; }
 
@@ -88,6 +90,12 @@ void for_each_height(int h, int multiple, Try attempt) {
   }
 }
 
+// Widths from the widest down, as long as nothing fits: a row of a map is read best as a whole.
+template <class Try>
+void for_each_width(int widest, int multiple, Try fits) {
+  for (int tw = widest; !fits(tw) && tw > multiple;) tw = round_up(ceil_div(tw, 2), multiple);
+}
+
 int64_t resident(const Context& ctx, Kind kind, int64_t bytes) {
   return std::min<int64_t>(resident(kind), ctx.device.shared_bytes / std::max<int64_t>(bytes, 1));
 }
@@ -109,6 +117,22 @@ int64_t wanted_blocks(const Context& ctx, Kind kind, int64_t bytes) {
 
 bool tensor_cores(const Context& ctx) {
   return ctx.device.capability >= 80 && (ctx.storage != Storage::kFloat32 || ctx.tf32);
+}
+
+// Channels last: a tile takes so many neighbouring bytes at each position, and memory gives 32 at a time.
+double sector_cost(const Context& ctx, int channels) {
+  if (!ctx.channels_last) return 1.0;
+  return std::max(1.0, 32.0 / static_cast<double>(channels * storage_bytes(ctx.storage)));
+}
+
+// Words of one channel's plane in shared memory. Channels last: the threads of a warp, four channels and one position
+// each, put them into planes; so far apart, their words lie in banks of their own.
+int spread_plane(const Context& ctx, int words, int channels) {
+  int across = 1;  // threads on one position
+  while (across < 8 && across * 8 <= channels) across *= 2;
+  if (!ctx.channels_last || across == 1) return words;
+  const int unit = 8 / across;
+  return words + (3 * unit - words % (2 * unit)) % (2 * unit);
 }
 
 struct KindShape {
@@ -143,8 +167,8 @@ bool conv_memory(const Context& ctx, const ConvArgs& a, Kind kind, bool grad, Co
     t.src_plane = static_cast<int>(of_source);
   } else {
     weights = static_cast<int64_t>(taps(a)) * t.out_tile * a.ci_group;
-    of_source = plane * t.src_tile;
-    t.src_plane = static_cast<int>(plane);
+    t.src_plane = spread_plane(ctx, static_cast<int>(plane), t.src_tile);
+    of_source = static_cast<int64_t>(t.src_plane) * t.src_tile;
   }
   source = of_source * a.sources;
   const int64_t sums = sum_words(a, kind, grad);
@@ -194,14 +218,12 @@ Plan plan_conv(const Context& ctx, ConvArgs& a, bool grad) {
 
   ConvTiling t{};
   t.parts = a.t.parts;
-  t.tw = std::min(round_up(a.w, step), kMaxTileWidth / step * step);
-  t.tw = std::max(t.tw, step);
-  t.tiles_w = ceil_div(a.w, t.tw);
+  const int widest = std::max(std::min(round_up(a.w, step), kMaxTileWidth / step * step), step);
   const int used = t.parts > 1 ? 1 : a.branches;  // branches that a block works on
   for (int k = 0; k < count; ++k) {
     const KindShape shape = kind_shape(kinds[k]);
-    double best = std::numeric_limits<double>::infinity();
-    for_each_out_tile(a.out_channels, a.co_group, shape.tile_out, 8 * shape.tile_out, [&](int tile) {
+    double best = kNothingFits;
+    auto search = [&](int tile) {
       t.out_tile = tile;
       t.out_tiles = a.out_channels / tile;
       t.src_tile = std::max(tile / a.co_group, 1) * a.ci_group;
@@ -220,8 +242,8 @@ Plan plan_conv(const Context& ctx, ConvArgs& a, bool grad) {
         const double work = static_cast<double>(taps(a)) / a.branches * (grad ? used : 1) / classes * a.ci_group;
         const double speed = kinds[k] == Kind::kTensor ? kTensorSpeed : 1.0;
         const double compute = rounds * 8 * shape.tile_pixels * shape.tile_out * work / speed;
-        const double load =
-            static_cast<double>(a.sources) * t.src_tile * t.src_h * t.src_w * (grad ? kLoadZGrad : kLoadX);
+        const double load = static_cast<double>(a.sources) * t.src_tile * t.src_h * t.src_w *
+                            (grad ? kLoadZGrad : kLoadX) * sector_cost(ctx, t.src_tile);
         const int64_t units = static_cast<int64_t>(t.out_tiles) * t.parts * a.n * t.tiles_h * t.tiles_w;
         const double cost = (compute + load) * t.tiles_h * t.tiles_w / tile *
                             occupancy_cost(ctx, kinds[k], conv_bytes(a, kinds[k], grad, t)) * parallel_cost(ctx, units);
@@ -230,13 +252,21 @@ Plan plan_conv(const Context& ctx, ConvArgs& a, bool grad) {
           a.t = t;
         }
       });
+    };
+    for_each_width(widest, step, [&](int tw) {
+      t.tw = tw;
+      t.tiles_w = ceil_div(a.w, tw);
+      for_each_out_tile(a.out_channels, a.co_group, shape.tile_out, 8 * shape.tile_out, search);
+      return best < kNothingFits;
     });
-    if (best < std::numeric_limits<double>::infinity()) {
+    if (best < kNothingFits) {
       a.t.lanes = lanes_for(a.t.src_w);
       return finish_conv(ctx, a, kinds[k], grad);
     }
   }
   // Nothing in shared memory but the sums.
+  t.tw = widest;
+  t.tiles_w = ceil_div(a.w, widest);
   t.th = std::min(round_up(std::max(512 / t.tw, 1), step), round_up(a.h, step));
   t.tiles_h = ceil_div(a.h, t.th);
   t.out_tile = 8;
@@ -264,14 +294,12 @@ Plan plan_wgrad(const Context& ctx, WgradArgs& a) {
   if (a.co_group % 4 == 0 && a.ci_group % 4 == 0) kinds[count++] = {Kind::kSimt4, 4, 4};
 
   WgradTiling t{};
-  t.tw = std::min(a.w_out, kMaxTileWidth);
-  t.tiles_w = ceil_div(a.w_out, t.tw);
   t.origin = reach.least;
   for (int k = 0; k < count; ++k) {
     const bool tensor = kinds[k].kind == Kind::kTensor;
-    double best = std::numeric_limits<double>::infinity();
+    double best = kNothingFits;
     int64_t best_bytes = 0;
-    for_each_out_tile(a.out_channels, a.co_group, kinds[k].out, 64, [&](int tile) {
+    auto search = [&](int tile) {
       t.out_tile = tile;
       t.out_tiles = a.out_channels / tile;
       t.src_tile = std::max(tile / a.co_group, 1) * a.ci_group;
@@ -285,14 +313,21 @@ Plan plan_wgrad(const Context& ctx, WgradArgs& a) {
           return;
         }
         t.pixels = round_up(th * t.tw, tensor ? 16 : 32);
-        const int64_t in_row = tensor ? t.src_tile * size / 4 + kTensorJobPad : t.src_tile;
-        const int64_t out_row = tensor ? t.out_tile * size / 4 + kTensorJobPad : t.out_tile;
-        const int64_t source = a.sources * in_row * t.src_h * t.src_w, dz = a.branches * out_row * t.pixels;
+        // Of one source or branch. Tensor cores: rows of all channels; else planes.
+        int64_t source, dz;
+        if (tensor) {
+          source = static_cast<int64_t>(t.src_tile * size / 4 + kTensorJobPad) * t.src_h * t.src_w;
+          dz = static_cast<int64_t>(t.out_tile * size / 4 + kTensorJobPad) * t.pixels;
+          t.src_plane = static_cast<int>(source), t.dz_plane = static_cast<int>(dz);
+        } else {
+          t.src_plane = spread_plane(ctx, t.src_h * t.src_w, t.src_tile);
+          t.dz_plane = spread_plane(ctx, t.pixels, t.out_tile);
+          source = static_cast<int64_t>(t.src_plane) * t.src_tile, dz = static_cast<int64_t>(t.dz_plane) * t.out_tile;
+        }
+        source *= a.sources, dz *= a.branches;
         const int64_t sums = static_cast<int64_t>(taps(a)) * tile * a.ci_group;
         const int64_t bytes = 4 * ((source + 3) / 4 * 4 + dz + t.pixels + sums);
         if (bytes > ctx.device.shared_bytes) return;
-        t.src_plane = static_cast<int>(tensor ? in_row * t.src_h * t.src_w : t.src_h * t.src_w);
-        t.dz_plane = static_cast<int>(tensor ? out_row * t.pixels : t.pixels);
         t.source_words = static_cast<int>((source + 3) / 4 * 4);
         t.dz_words = static_cast<int>(dz);
         t.table_words = t.pixels;
@@ -300,8 +335,9 @@ Plan plan_wgrad(const Context& ctx, WgradArgs& a) {
         const double rounds = static_cast<double>(ceil_div(static_cast<int64_t>(jobs), 8));
         const double compute =
             rounds * 8 * kinds[k].out * kinds[k].in * (t.pixels + 32) / (tensor ? kTensorSpeed : 1.0);
-        const double load = static_cast<double>(a.sources) * t.src_tile * t.src_h * t.src_w * kLoadX +
-                            static_cast<double>(a.branches) * tile * th * t.tw * kLoadZGrad;
+        const double load =
+            static_cast<double>(a.sources) * t.src_tile * t.src_h * t.src_w * kLoadX * sector_cost(ctx, t.src_tile) +
+            static_cast<double>(a.branches) * tile * th * t.tw * kLoadZGrad * sector_cost(ctx, tile);
         const int64_t units = static_cast<int64_t>(t.out_tiles) * a.n * t.tiles_h * t.tiles_w;
         const double cost = (compute + load) * t.tiles_h * t.tiles_w / tile *
                             occupancy_cost(ctx, kinds[k].kind, bytes) * parallel_cost(ctx, units);
@@ -311,8 +347,14 @@ Plan plan_wgrad(const Context& ctx, WgradArgs& a) {
           a.t = t;
         }
       });
+    };
+    for_each_width(std::min(a.w_out, kMaxTileWidth), 1, [&](int tw) {
+      t.tw = tw;
+      t.tiles_w = ceil_div(a.w_out, tw);
+      for_each_out_tile(a.out_channels, a.co_group, kinds[k].out, 64, search);
+      return best < kNothingFits;
     });
-    if (best < std::numeric_limits<double>::infinity()) {
+    if (best < kNothingFits) {
       a.t.lanes = lanes_for(a.t.src_w);
       const int64_t units = a.n * a.t.tiles_h * a.t.tiles_w;
       a.t.slots = static_cast<int>(
@@ -327,6 +369,20 @@ Plan plan_wgrad(const Context& ctx, WgradArgs& a) {
     throw std::invalid_argument(std::string(ctx.op) + ": more than 2^31 blocks");
   }
   return {Kind::kDirect, blocks * a.t.slots, 0};
+}
+
+bool prefers_channels_last(Storage storage, bool tf32, int channels_a_group) {
+  const std::string precision = storage == Storage::kFloat16    ? "float16"
+                                : storage == Storage::kBfloat16 ? "bfloat16"
+                                : tf32                          ? "tf32"
+                                                                : "float32";
+  bool last = false;
+  int most = 0;
+  for (const PreferredLayout& row : kPreferredLayouts) {
+    if (precision != row.precision || row.channels > channels_a_group || row.channels < most) continue;
+    last = row.channels_last, most = row.channels;
+  }
+  return last;
 }
 
 }  // namespace sknet_ops::cuda

@@ -19,4 +19,7 @@ struct Plan {
 Plan plan_conv(const Context& ctx, ConvArgs& args, bool grad);
 Plan plan_wgrad(const Context& ctx, WgradArgs& args);
 
+// By the table in preferred_layout.h.
+bool prefers_channels_last(Storage storage, bool tf32, int channels_a_group);
+
 }  // namespace sknet_ops::cuda

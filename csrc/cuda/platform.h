@@ -34,6 +34,8 @@ __device__ inline float* shared_memory() {
 __device__ inline float shuffle_xor(float v, int mask) { return __shfl_xor_sync(0xffffffffu, v, mask); }
 __device__ inline double shuffle_xor(double v, int mask) { return __shfl_xor_sync(0xffffffffu, v, mask); }
 
+__device__ inline void expect_aligned(const void*, int) {}  // what a GPU faults on and the emulator checks
+
 // c += a b over 16 x 8 outputs, in words of 32 bits: a is 16 rows of 8 words, b 8 columns of 8 words. A word is two
 // 16-bit values, or one float of which the tensor core reads the upper 19 bits. Needs compute capability 8.0.
 template <typename T>

@@ -3,6 +3,6 @@
 
 namespace sknet_ops::cuda {
 
-template void launch_wgrad<Bfloat>(Context&, const WgradArgs&, const Plan&);
+SKNET_OPS_WGRAD(Bfloat, Nchw);
 
 }  // namespace sknet_ops::cuda

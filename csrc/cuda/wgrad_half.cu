@@ -3,6 +3,6 @@
 
 namespace sknet_ops::cuda {
 
-template void launch_wgrad<Half>(Context&, const WgradArgs&, const Plan&);
+SKNET_OPS_WGRAD(Half, Nchw);
 
 }  // namespace sknet_ops::cuda

@@ -9,6 +9,9 @@ This file needs nothing but the standard library, so that it can be loaded alone
 of ``sknet_ops._native``: lists for one a branch, a dict of outputs; `training` adds what the gradient op takes. Maps
 (x, u, z, y and their gradients) are float32, float16 or bfloat16, all of one type; everything else is float32. Shapes
 are checked in C++ before anything is launched.
+
+Maps lie contiguous in NCHW, or with channels last (PyTorch's ``memory_format``), which strides tell: all maps of a call
+in one layout, outputs in the same. Stacked maps with channels last are (n, branches, h, w, c) in memory.
 """
 
 from __future__ import annotations
@@ -18,12 +21,15 @@ import ctypes
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 MAPS = frozenset({"x", "u", "z", "y", "dx", "du", "dy"})
 STORAGE = {"float32": 0, "float16": 1, "bfloat16": 2}
+LAYOUTS = ("nchw", "nhwc")
+# From the order of dimensions in memory to that of the shape, by rank.
+CHANNELS_LAST = {4: (0, 3, 1, 2), 5: (0, 1, 4, 2, 3)}
 _MAX_RANK = 8
 _MAX_OUTPUTS = 32
 
@@ -83,12 +89,46 @@ class CudaError(RuntimeError):
 
 @dataclass(frozen=True)
 class Tensor:
-    """What a call needs of a tensor. `owner` keeps it alive."""
+    """What a call needs of a tensor. `owner` keeps it alive. No strides: contiguous in the order of the shape."""
 
     pointer: int
     shape: tuple[int, ...]
     dtype: str
     owner: Any
+    strides: tuple[int, ...] | None = None
+
+    def permute(self, *order: int) -> Tensor:
+        strides = self.strides or _contiguous_strides(self.shape)
+        return replace(self, shape=tuple(self.shape[i] for i in order), strides=tuple(strides[i] for i in order))
+
+    def layouts(self) -> set[str]:
+        """Those in which the values lie without gaps; both where one dimension makes no difference."""
+        if self.strides is None or 0 in self.shape:
+            return set(LAYOUTS) if _same_in_both(self.shape) else {"nchw"}
+        orders = {"nchw": range(len(self.shape)), "nhwc": _last_order(len(self.shape))}
+        return {layout for layout, order in orders.items() if order is not None and self._packed(list(order))}
+
+    def _packed(self, order: list[int]) -> bool:
+        expected = _contiguous_strides([self.shape[i] for i in order])
+        return all(self.shape[i] == 1 or self.strides[i] == stride for i, stride in zip(order, expected, strict=True))
+
+
+def _contiguous_strides(shape: Sequence[int]) -> tuple[int, ...]:
+    strides, stride = [], 1
+    for size in reversed(shape):
+        strides.append(stride)
+        stride *= size
+    return tuple(reversed(strides))
+
+
+def _last_order(rank: int) -> tuple[int, ...] | None:
+    """Dimensions of the shape in the order of memory, channels last; None for what is no map."""
+    order = CHANNELS_LAST.get(rank)
+    return tuple(order.index(i) for i in range(rank)) if order else None
+
+
+def _same_in_both(shape: Sequence[int]) -> bool:
+    return len(shape) in CHANNELS_LAST and (0 in shape or shape[-3] == 1 or shape[-2] == shape[-1] == 1)
 
 
 @dataclass(frozen=True)
@@ -119,22 +159,24 @@ def _from_dlpack(name: str, value: Any) -> Tensor:
     tensor = _DLTensor.from_address(get(capsule, b"dltensor"))
     shape = tuple(tensor.shape[i] for i in range(tensor.ndim))
     dtype = _DLPACK_TYPES.get((tensor.code, tensor.bits), f"type {tensor.code} of {tensor.bits} bits")
-    if tensor.strides:
-        expected = 1
-        for size, stride in reversed(list(zip(shape, tensor.strides[: tensor.ndim], strict=True))):
-            if size != 1 and stride != expected and 0 not in shape:
-                raise ValueError(f"{name}: got a strided tensor, expected a contiguous one in NCHW order")
-            expected *= size
-    return Tensor((tensor.data or 0) + tensor.byte_offset, shape, dtype, (value, capsule))
+    strides = tuple(tensor.strides[: tensor.ndim]) if tensor.strides else None
+    return _without_gaps(name, Tensor((tensor.data or 0) + tensor.byte_offset, shape, dtype, (value, capsule), strides))
 
 
-def _as_tensor(name: str, value: Any) -> Tensor:
+def _without_gaps(name: str, tensor: Tensor) -> Tensor:
+    if not tensor.layouts():
+        last = " or with channels last" if len(tensor.shape) in CHANNELS_LAST else ""
+        raise ValueError(f"{name}: got a strided tensor, expected a contiguous one{last}")
+    return tensor
+
+
+def as_tensor(name: str, value: Any) -> Tensor:
+    """What a call sees of a framework's tensor."""
     if isinstance(value, Tensor):
         return value
     if type(value).__module__.partition(".")[0] == "torch":
-        if not value.is_contiguous():
-            raise ValueError(f"{name}: got a strided tensor, expected a contiguous one in NCHW order")
-        return Tensor(value.data_ptr(), tuple(value.shape), str(value.dtype).removeprefix("torch."), value)
+        dtype = str(value.dtype).removeprefix("torch.")
+        return _without_gaps(name, Tensor(value.data_ptr(), tuple(value.shape), dtype, value, tuple(value.stride())))
     if hasattr(value, "__dlpack__"):
         return _from_dlpack(name, value)
     raise TypeError(f"{name}: got {type(value).__name__}, expected a device tensor that speaks DLPack")
@@ -150,6 +192,10 @@ def _allocator(example: Any) -> Callable[[tuple[int, ...], str], Any]:
         cupy = sys.modules[framework]
         return lambda shape, dtype: cupy.empty(shape, dtype)
     raise TypeError(f"got tensors of {framework}: pass empty=, a function of shape and dtype")
+
+
+def _permuted(value: Any, order: tuple[int, ...]) -> Any:
+    return value.permute(*order) if hasattr(value, "permute") else value.transpose(*order)
 
 
 def _on_device(example: Any) -> Any:
@@ -203,11 +249,16 @@ class Library:
         self._check(self._library.sknet_ops_cuda_device(*map(ctypes.byref, values)))
         return tuple(value.value for value in values)
 
+    def preferred_layout(self, channels_a_group: int, dtype: str = "float32", tf32: bool = False) -> str:
+        """What to keep a network's maps in, "nchw" or "nhwc"; by the table in csrc/cuda/preferred_layout.h."""
+        last = self._library.sknet_ops_cuda_prefers_channels_last(STORAGE[dtype], int(tf32), channels_a_group)
+        return LAYOUTS[last]
+
     def plan(self, op: str, *, capability: int = 90, multiprocessors: int = 132, shared_bytes: int = 227 << 10,
-             tf32: bool = False, **arguments: Any) -> Plan:  # fmt: skip
+             tf32: bool = False, layout: str = "nchw", **arguments: Any) -> Plan:  # fmt: skip
         """What the op would launch on such a device. Tensors may be given as ``(shape, dtype name)``."""
         call = _Call(self, op, arguments, abstract=True)
-        self._settings(0, call.storage, tf32, 0, 0)
+        self._settings(0, call.storage, layout, tf32, 0, 0)
         with _Attributes(self, call.attrs) as attributes:
             call.infer(attributes)
             scratch, lines = ctypes.c_int64(), ctypes.c_char_p()
@@ -225,26 +276,29 @@ class Library:
         stream = _current_stream(example) if stream is None else stream
         with _on_device(example), _Attributes(self, call.attrs) as attributes:
             call.infer(attributes)
-            outputs = [empty(shape, dtype) for shape, dtype in call.output_specs]
-            tensors = [_as_tensor(name, value) for name, value in zip(call.output_names, outputs, strict=True)]
+            outputs = [call.output(empty, name, *spec)
+                       for name, spec in zip(call.output_names, call.output_specs, strict=True)]  # fmt: skip
+            tensors = [as_tensor(name, value) for name, value in zip(call.output_names, outputs, strict=True)]
             buffers = call.buffers(tensors)
             # Scratch from the framework's own allocator, which knows streams and graph capture.
-            self._settings(stream, call.storage, tf32, 0, 0)
+            self._settings(stream, call.storage, call.layout, tf32, 0, 0)
             scratch, lines = ctypes.c_int64(), ctypes.c_char_p()
-            self._check(self._library.sknet_ops_cuda_plan(op.encode(), attributes, *buffers, *self.device(),
+            of_current_device = 0, 0, 0
+            self._check(self._library.sknet_ops_cuda_plan(op.encode(), attributes, *buffers, *of_current_device,
                                                           ctypes.byref(scratch), ctypes.byref(lines)))  # fmt: skip
             words = empty((scratch.value // 4 + 64,), "float32")
-            memory = _as_tensor("scratch", words)
+            memory = as_tensor("scratch", words)
             aligned = (memory.pointer + 255) // 256 * 256
-            self._settings(stream, call.storage, tf32, aligned, scratch.value)
+            self._settings(stream, call.storage, call.layout, tf32, aligned, scratch.value)
             try:
                 self._check(self._library.sknet_ops_cuda_call(op.encode(), attributes, *buffers))
             finally:
-                self._settings(0, 0, False, 0, 0)
+                self._settings(0, 0, "nchw", False, 0, 0)
         return call.named(outputs)
 
-    def _settings(self, stream: int, storage: int, tf32: bool, scratch: int, scratch_bytes: int) -> None:
-        arguments = (ctypes.c_void_p(stream), storage, int(tf32), ctypes.c_void_p(scratch))
+    def _settings(self, stream: int, storage: int, layout: str, tf32: bool, scratch: int, scratch_bytes: int) -> None:
+        numbers = storage, LAYOUTS.index(layout), int(tf32)
+        arguments = (ctypes.c_void_p(stream), *numbers, ctypes.c_void_p(scratch))
         self._check(self._library.sknet_ops_cuda_settings(*arguments, ctypes.c_int64(scratch_bytes)))
 
     def _check(self, status: int) -> None:
@@ -304,8 +358,9 @@ class _Call:
         if abstract:
             self._inputs = [self._abstract(name, value) for name, value in zip(self._names, self._values, strict=True)]
         else:
-            self._inputs = [_as_tensor(f"{op}: {n}", v) for n, v in zip(self._names, self._values, strict=True)]
+            self._inputs = [as_tensor(f"{op}: {n}", v) for n, v in zip(self._names, self._values, strict=True)]
         self._check_types()
+        self.layout = self._common_layout()
 
     @staticmethod
     def _abstract(name: str, value: Any) -> Tensor:
@@ -321,6 +376,29 @@ class _Call:
         for name, tensor in zip(self._names, self._inputs, strict=True):
             if name not in MAPS and tensor.dtype != "float32":
                 raise TypeError(f"{self._op}: {name}: got {tensor.dtype}, expected float32")
+
+    def _common_layout(self) -> str:
+        """Of all maps; NCHW if that leaves both. Everything else is contiguous."""
+        common, found = list(LAYOUTS), []
+        for name, tensor in zip(self._names, self._inputs, strict=True):
+            layouts = tensor.layouts()
+            if name in MAPS:
+                common = [layout for layout in common if layout in layouts]
+                found.append(f"{name} in {' or '.join(sorted(layouts)).upper()}")
+            elif "nchw" not in layouts:
+                raise ValueError(f"{self._op}: {name}: got channels last, expected a contiguous tensor")
+        if not common:
+            raise ValueError(f"{self._op}: maps: got {', '.join(found)}, expected all in one layout")
+        return common[0]
+
+    def output(
+        self, empty: Callable[[tuple[int, ...], str], Any], name: str, shape: tuple[int, ...], dtype: str
+    ) -> Any:
+        """A new tensor, in the layout of the inputs if it is a map."""
+        if name not in MAPS or self.layout == "nchw":
+            return empty(shape, dtype)
+        memory = tuple(shape[i] for i in _last_order(len(shape)))
+        return _permuted(empty(memory, dtype), CHANNELS_LAST[len(shape)])
 
     def infer(self, attributes: ctypes.c_void_p) -> None:
         count = ctypes.c_int()

@@ -48,15 +48,15 @@ def from_storage(array: np.ndarray, dtype: str) -> np.ndarray:
 
 
 class Guarded:
-    """Memory for one tensor."""
+    """Memory for one tensor, which starts at a multiple of 256 bytes, or `shift` values behind one."""
 
-    def __init__(self, shape: tuple[int, ...], dtype: str) -> None:
+    def __init__(self, shape: tuple[int, ...], dtype: str, shift: int = 0) -> None:
         self.shape, self.dtype = shape, dtype
         size = 4 if dtype == "float32" else 2
         self._bytes = int(np.prod(shape, dtype=np.int64)) * size
-        # A multiple of 256 for the start, as device allocations have.
+        # As device allocations start.
         self._memory = np.full(self._bytes + 2 * ZONE + 256, 0xFF, np.uint8)
-        self._start = ZONE + -(self._memory.ctypes.data + ZONE) % 256
+        self._start = ZONE + -(self._memory.ctypes.data + ZONE) % 256 + shift * size
         bits = np.float32 if dtype == "float32" else np.float16 if dtype == "float16" else np.uint16
         self.values = self._memory[self._start : self._start + self._bytes].view(bits).reshape(shape)
         self.tensor = cuda_native().Tensor(self.values.ctypes.data, shape, dtype, self)
@@ -68,15 +68,15 @@ class Guarded:
 
 
 class Emulated:
-    """Methods named like the ops. Takes and returns float32 arrays whatever the storage of maps."""
+    """Methods named like the ops. Takes and returns float32 arrays whatever the storage and layout of maps."""
 
-    def __init__(self, storage: str = "float32", tf32: bool = False) -> None:
-        self._storage, self._tf32 = storage, tf32
+    def __init__(self, storage: str = "float32", tf32: bool = False, layout: str = "nchw", shift: int = 0) -> None:
+        self._storage, self._tf32, self._layout, self._shift = storage, tf32, layout, shift
         self._fresh: list[Guarded] = []
         self.library = cuda_native().Library(build.library("sknet_ops_cuda_emulated"), self._empty)
 
     def _empty(self, shape: tuple[int, ...], dtype: str) -> Any:
-        self._fresh.append(Guarded(shape, dtype))
+        self._fresh.append(Guarded(shape, dtype, self._shift))
         return self._fresh[-1].tensor
 
     def __getattr__(self, name: str) -> Callable[..., dict[str, Any]]:
@@ -87,12 +87,14 @@ class Emulated:
 
         def hand_over(name: str, array: np.ndarray) -> Any:
             dtype = self._storage if name in module.MAPS else "float32"
-            guarded = Guarded(array.shape, dtype)
-            guarded.values[...] = to_storage(array, dtype)
+            last = name in module.MAPS and self._layout == "nhwc"
+            order = module.CHANNELS_LAST[array.ndim] if last else tuple(range(array.ndim))
+            guarded = Guarded(tuple(array.shape[order.index(i)] for i in range(array.ndim)), dtype, self._shift)
+            guarded.values.transpose(order)[...] = to_storage(array, dtype)
             inputs.append((name, guarded))
             if name.endswith(("moving_mean", "moving_variance")):
                 written.append((array, guarded))
-            return guarded.tensor
+            return guarded.tensor.permute(*order) if last else guarded.tensor
 
         tensors = {}
         for name, value in arguments.items():
@@ -114,8 +116,11 @@ class Emulated:
         for array, guarded in written:
             array[...] = guarded.values
 
-        def take_back(tensor: Any) -> np.ndarray:
-            return from_storage(tensor.owner.values, tensor.dtype).copy()
+        def take_back(name: str, tensor: Any) -> np.ndarray:
+            layout = self._layout if name in module.MAPS else "nchw"
+            assert layout in tensor.layouts(), f"{op}: {name}: layout of an output"
+            values = from_storage(tensor.owner.values, tensor.dtype)
+            return values.transpose(module.CHANNELS_LAST[values.ndim]).copy() if tensor.strides else values.copy()
 
-        return {n: [take_back(v) for v in value] if isinstance(value, list) else take_back(value)
+        return {n: [take_back(n, v) for v in value] if isinstance(value, list) else take_back(n, value)
                 for n, value in result.items()}  # fmt: skip

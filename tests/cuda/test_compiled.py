@@ -8,6 +8,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.cuda import build
@@ -83,6 +84,16 @@ def test_limits(resources: Resources) -> None:
             assert used["shared"] <= 1024, (name, architecture, used)
 
 
+def test_convolutions_spill_nothing(resources: Resources) -> None:
+    """Where the time goes. With the compiler of the table; another may allot registers otherwise."""
+    if compiler_release() != (known := json.loads(TABLE.read_text())["nvcc"]):
+        pytest.skip(f"the table is for nvcc {known}, here is {compiler_release()}")
+    spilled = {(name, architecture): used["spills"]
+               for name, by in resources.items() if name.startswith(("conv_kernel", "wgrad_kernel"))
+               for architecture, used in by.items() if used["spills"]}  # fmt: skip
+    assert not spilled
+
+
 def test_resources_as_committed(resources: Resources) -> None:
     """A change shows in review. After one that is meant: python -m tests.cuda.test_compiled"""
     expected = json.loads(TABLE.read_text())
@@ -109,6 +120,14 @@ def test_entries_for_mindspore() -> None:
     assert "libcudart" not in needed
 
 
+def test_code_for_what_comes_after() -> None:
+    """Machine code for three architectures, and PTX of the last for those that do not exist yet."""
+    asked = re.findall(
+        r"--generate-code=arch=compute_\d+,code=\[([\w,]+)\]", (build.folder() / "build.ninja").read_text()
+    )
+    assert {code for codes in asked for code in codes.split(",")} == {*ARCHITECTURES, "compute_90"}
+
+
 def test_without_a_gpu_the_error_says_so() -> None:
     module = cuda_native()
     library = module.Library(build.library("sknet_ops_cuda"))
@@ -116,6 +135,11 @@ def test_without_a_gpu_the_error_says_so() -> None:
         capability, *_ = library.device()
     except module.CudaError as error:
         assert re.search(r"sknet_ops_cuda_device: .*runtime\.cu:\d+: cudaGetDevice\(&device\): cudaError", str(error))
+        u, attention = np.zeros((1, 2, 3, 4, 5), np.float32), np.zeros((1, 2, 3), np.float32)
+        with pytest.raises(
+            module.CudaError, match=r"^sk_select: .*runtime\.cu:\d+: cudaGetDevice\(&device\): cudaError"
+        ):
+            module.Library(build.library("sknet_ops_cuda"), np.empty).sk_select(u=u, attention=attention)
     else:
         assert capability >= 75
 

@@ -26,11 +26,14 @@ from tests.cases import (
     mode,
     modes,
 )
-from tests.cuda.emulated import Emulated, from_storage, to_storage
+from tests.cuda import build
+from tests.cuda.conftest import DEVICES
+from tests.cuda.emulated import Emulated, cuda_native, from_storage, to_storage
 
 OUTPUT = 3e-5
 GRADIENT = 5e-4
 CASES = [case for case in ALL if case.op not in ("conv_bn_act", "max_pool")]  # these are cuDNN's
+LAYOUTS = cuda_native().LAYOUTS
 
 # Where tensor cores are asked for: 16 and 32 channels a group, both directions, tiles that end in the map.
 TENSOR = [
@@ -41,21 +44,84 @@ TENSOR = [
     SkConvCase("three split branches", 1, 96, (7, 5), 32, (3, 3, 1), (1, 2, 1), groups=1, split_input=True),
     SkConvCase("a unit", 3, 32, (7, 7), 32, groups=2, op="selective_kernel"),
 ]
+# Every way that the SIMT kernels tile: 4 to 12 channels a group, dilations 1 to 3, both strides.
+DILATED = [
+    SkConvCase("4 channels a group dilated by 1 to 3", 2, 16, (9, 11), 16, (3, 3, 3), (1, 2, 3), groups=4),
+    SkConvCase("8 channels a group dilated by 1 to 3 strided", 2, 16, (9, 10), 16, (3, 3, 3), (1, 2, 3), 2, groups=2),
+    SkConvCase("12 channels a group dilated by 1 to 3", 1, 24, (7, 9), 24, (3, 3, 3), (1, 2, 3), 2, groups=2),
+    SkConvCase("3 channels into 4 a group", 2, 12, (7, 9), 16, groups=4),
+]
 SIXTEEN_BITS = [
     *TENSOR,
+    *DILATED,
     SkConvCase("4 channels a group", 2, 16, (9, 16), 16, groups=4),
     SkConvCase("direct", 1, 6, (7, 5), 6, groups=2),
     SkConvCase("a unit of 4 channels a group", 3, 16, (8, 8), 16, groups=4, op="selective_kernel"),
 ]
 
 
-@pytest.mark.parametrize("case, training", modes(CASES))
+@pytest.mark.parametrize("case, training", modes([*CASES, *DILATED]))
 def test_against_reference(case: Any, training: bool, device: str, emulated: Emulated, native: ModuleType) -> None:
     example = make_example(case, native, training)
     outputs, gradients = both_passes(emulated, example, training, np.float32)
     expected, expected_gradients = both_passes(native, example, training, np.float64, backend="reference")
     assert_close(outputs, expected, OUTPUT)
     assert_close(gradients, expected_gradients, GRADIENT, floor=1e-2)
+
+
+@pytest.mark.parametrize("case, training", modes([*CASES, *DILATED]))
+def test_channels_last(case: Any, training: bool, native: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same with maps in NHWC; every other case on the other device, since both would take twice as long."""
+    device = sorted(DEVICES)[len(str(case)) % len(DEVICES)]
+    monkeypatch.setenv("SKNET_OPS_EMU_DEVICE", DEVICES[device])
+    example = make_example(case, native, training)
+    outputs, gradients = both_passes(Emulated(layout="nhwc"), example, training, np.float32)
+    expected, expected_gradients = both_passes(native, example, training, np.float64, backend="reference")
+    assert_close(outputs, expected, OUTPUT)
+    assert_close(gradients, expected_gradients, GRADIENT, floor=1e-2)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("case, shared_bytes", [(DILATED[0], 5200), (DILATED[1], 7200), (TENSOR[1], 9200)], ids=str)
+def test_tiles_narrower_than_the_map(
+    case: SkConvCase, shared_bytes: int, layout: str, native: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With so little shared memory that no row of the map fits as a whole in every direction."""
+    monkeypatch.setenv("SKNET_OPS_EMU_DEVICE", f"75 2 {shared_bytes}")
+    compare(Emulated(layout=layout), make_example(case, native, True), True, native, OUTPUT, GRADIENT)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_offsets_beyond_32_bits(layout: str, rng: np.random.Generator) -> None:
+    """More than 2^31 values in x, of which a large stride reads few; untouched memory takes no room."""
+    n, c, size, stride = 3, 8, 9500, 1357
+    assert n * c * size * size > 2**31 and (size - 1) % stride == 0
+    module, order = cuda_native(), cuda_native().CHANNELS_LAST[4] if layout == "nhwc" else (0, 1, 2, 3)
+    shape = (n, c, size, size)
+    memory = np.zeros(tuple(shape[order.index(i)] for i in range(4)), np.float16)
+    x = memory.transpose(order)
+    read = x[:, :, ::stride, ::stride]
+    read[...] = rng.integers(-8, 9, read.shape)
+    weight = rng.integers(-4, 5, (4, c, 1, 1)).astype(np.float32)
+    norm = {name: [np.full(4, value, np.float32)] for name, value in
+            (("gamma", 1), ("beta", 0), ("moving_mean", 0), ("moving_variance", 1))}  # fmt: skip
+    library = module.Library(build.library("sknet_ops_cuda_emulated"), lambda s, dtype: np.empty(s, dtype))
+    u = library.sk_conv(x=x, weight=[weight], **norm, padding=[0], dilation=[1], stride=stride, relu=False, eps=0.0)[
+        "u"
+    ]
+    exact = np.einsum("ncyx,oc->noyx", read.astype(np.float64), weight[..., 0, 0])
+    assert np.array_equal(u[:, 0], exact)
+
+
+@pytest.mark.parametrize("storage", ["float32", "float16"])
+@pytest.mark.parametrize("case", [TENSOR[0], TENSOR[-1], DILATED[0]], ids=str)
+def test_tensors_that_start_anywhere(case: SkConvCase, storage: str, native: ModuleType) -> None:
+    """A tensor's start need be aligned to its values alone; then nothing is read in packs."""
+    for layout in LAYOUTS:
+        module = Emulated(storage, layout=layout, shift=1)
+        example = rounded_example(make_example(case, native, True), storage)
+        tolerance = 3e-4 if storage == "float32" else 2e-3
+        compare(module, example, True, native, tolerance, tolerance)
 
 
 def rounded_example(example: Example, storage: str) -> Example:
@@ -82,31 +148,36 @@ def compare(
 
 # Unit of the last place, relative to the largest value: 2^-11 and 2^-8; a few of them add up.
 @pytest.mark.parametrize("storage, tolerance", [("float16", 2e-3), ("bfloat16", 1.6e-2)])
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("case", SIXTEEN_BITS, ids=str)
-def test_sixteen_bits(case: SkConvCase, storage: str, tolerance: float, native: ModuleType) -> None:
+def test_sixteen_bits(case: SkConvCase, layout: str, storage: str, tolerance: float, native: ModuleType) -> None:
+    module = Emulated(storage, layout=layout)
     example = rounded_example(make_example(case, native, True), storage)
-    compare(Emulated(storage), example, True, native, tolerance, tolerance)
+    compare(module, example, True, native, tolerance, tolerance)
     # In inference z is computed anew, rounded: without ReLU no rounding can close one.
     linear = SkConvCase(**{**case.__dict__, "relu": False})
     example = rounded_example(make_example(linear, native, False), storage)
-    compare(Emulated(storage), example, False, native, tolerance, 2 * tolerance)
+    compare(module, example, False, native, tolerance, 2 * tolerance)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("case", TENSOR, ids=str)
-def test_tf32(case: SkConvCase, native: ModuleType) -> None:
+def test_tf32(case: SkConvCase, layout: str, native: ModuleType) -> None:
+    module = Emulated(tf32=True, layout=layout)
     linear = SkConvCase(**{**case.__dict__, "relu": False})
     example = make_example(linear, native, False)
-    compare(Emulated(tf32=True), make_example(case, native, True), True, native, 2e-3, 2e-3)
-    compare(Emulated(tf32=True), example, False, native, 2e-3, 4e-3)
+    compare(module, make_example(case, native, True), True, native, 2e-3, 2e-3)
+    compare(module, example, False, native, 2e-3, 4e-3)
 
 
 @pytest.mark.parametrize("case", [SK_CONV[1], SELECTIVE_KERNEL[2], SELECTIVE_KERNEL[10]], ids=str)
-@pytest.mark.parametrize("storage", ["float32", "float16"])
+@pytest.mark.parametrize("storage, layout", [("float32", "nchw"), ("float16", "nchw"), ("float32", "nhwc"),
+                                             ("float16", "nhwc")])  # fmt: skip
 def test_order_of_threads_changes_no_bit(
-    case: SkConvCase, storage: str, native: ModuleType, monkeypatch: pytest.MonkeyPatch
+    case: SkConvCase, storage: str, layout: str, native: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A missing barrier, or a sum whose order is left to chance, would show."""
-    example, module = make_example(case, native, True), Emulated(storage)
+    example, module = make_example(case, native, True), Emulated(storage, layout=layout)
 
     def run() -> Tensors:
         op, attrs = OPS[case.op], {**case.attrs(), "training": True}

@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import re
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from tests.cuda import build
 from tests.cuda.emulated import Emulated, cuda_native
+
+LAYOUTS, STORAGE = cuda_native().LAYOUTS, tuple(cuda_native().STORAGE)
 
 # capability, multiprocessors, shared memory of a block
 DEVICES = {"sm_75": (75, 40, 64 << 10), "sm_80": (80, 108, 163 << 10), "sm_86": (86, 68, 99 << 10),
@@ -64,16 +69,19 @@ def kernels(plan: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", UNITS, ids=str)
 @pytest.mark.parametrize("batch", [1, 32, 256])
-def test_launch_counts_and_limits(device: str, shape: tuple[int, int, int], batch: int, library: Any) -> None:
-    for storage in ("float32", "float16", "bfloat16"):
-        training = plan(library, device, unit(*shape, batch=batch, storage=storage))
+def test_launch_counts_and_limits(
+    device: str, layout: str, shape: tuple[int, int, int], batch: int, library: Any
+) -> None:
+    for storage in STORAGE:
+        training = plan(library, device, unit(*shape, batch=batch, storage=storage), layout=layout)
         assert len(training.launches) <= 4
-        inference = plan(library, device, unit(*shape, batch=batch, storage=storage, training=False))
+        inference = plan(library, device, unit(*shape, batch=batch, storage=storage, training=False), layout=layout)
         assert len(inference.launches) <= 3
         backward = plan(library, device, unit(*shape, batch=batch, storage=storage, grad=True),
-                        op="selective_kernel_grad")  # fmt: skip
+                        op="selective_kernel_grad", layout=layout)  # fmt: skip
         assert len(backward.launches) <= 6
         _, multiprocessors, shared_bytes = DEVICES[device]
         for name, blocks, shared in (*training.launches, *inference.launches, *backward.launches):
@@ -84,15 +92,33 @@ def test_launch_counts_and_limits(device: str, shape: tuple[int, int, int], batc
                 assert blocks >= 0.8 * multiprocessors, f"{name}: {blocks} blocks leave the device idle"
 
 
+@pytest.mark.parametrize("channels", [4, 8, 12, 16, 24, 32])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_groups_of_4_to_32_channels_have_tiles(channels: int, stride: int, layout: str, library: Any) -> None:
+    """With dilations 1 to 3, on every device, in every type."""
+    for device, storage, (groups, size) in itertools.product(DEVICES, STORAGE, ((32, 28), (2, 13))):
+        shape = channels * groups, size, stride
+        forward = plan(library, device, unit(*shape, groups=groups, branches=3, storage=storage), layout=layout)
+        backward = plan(library, device, unit(*shape, groups=groups, branches=3, storage=storage, grad=True),
+                        "selective_kernel_grad", layout=layout)  # fmt: skip
+        convs = [name for name in kernels(forward) + kernels(backward) if name.startswith("conv")]
+        assert len(convs) == 3 and not any(name.endswith("direct") for name in convs), (device, storage, shape, convs)
+
+
 @pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", UNITS, ids=str)
-def test_tensor_cores_where_they_are_asked_for(device: str, shape: tuple[int, int, int], library: Any) -> None:
+def test_tensor_cores_where_they_are_asked_for(
+    device: str, layout: str, shape: tuple[int, int, int], library: Any
+) -> None:
     """16 channels a group or more, from compute capability 8.0 on; float32 only if told so."""
     wide = shape[0] // 32 >= 16 and DEVICES[device][0] >= 80
     for storage, tf32, expected in (("float16", False, wide), ("bfloat16", False, wide), ("float32", True, wide),
                                     ("float32", False, False)):  # fmt: skip
-        forward = plan(library, device, unit(*shape, storage=storage), tf32=tf32)
-        backward = plan(library, device, unit(*shape, storage=storage, grad=True), "selective_kernel_grad", tf32=tf32)
+        how = {"tf32": tf32, "layout": layout}
+        forward = plan(library, device, unit(*shape, storage=storage), **how)
+        backward = plan(library, device, unit(*shape, storage=storage, grad=True), "selective_kernel_grad", **how)
         convs = [name for name in kernels(forward) + kernels(backward) if name.startswith("conv")]
         assert len(convs) == 3
         assert [name.endswith("_tensor") for name in convs] == [expected] * 3, (storage, tf32, convs)
@@ -117,14 +143,15 @@ def test_order_of_kernels(library: Any) -> None:
     assert len(again.launches) == 9
 
 
-def test_tensors_beyond_32_bits(library: Any) -> None:
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_tensors_beyond_32_bits(layout: str, library: Any) -> None:
     """5.9e9 values in z: counts are 64-bit, and the scratch holds no copy of a map in training."""
     arguments = unit(128, 56, 1, batch=7400)
     assert math.prod(arguments["x"][0]) * 2 > 2**32
-    wanted = plan(library, "sm_90", arguments)
+    wanted = plan(library, "sm_90", arguments, layout=layout)
     assert all(blocks < 2**31 for _, blocks, _ in wanted.launches)
     assert wanted.scratch_bytes < 1 << 30
-    kept = plan(library, "sm_90", unit(128, 56, 1, batch=7400, training=False))
+    kept = plan(library, "sm_90", unit(128, 56, 1, batch=7400, training=False), layout=layout)
     assert kept.scratch_bytes > 7400 * 2 * 128 * 56 * 56 * 4  # u
 
 
@@ -156,16 +183,66 @@ def test_bad_types_are_named(library: Any) -> None:
         plan(library, "sm_90", {**arguments, "bias": ((1,), "float32")})
 
 
+def test_preferred_layout(library: Any) -> None:
+    """One answer for every shape, of the row with the most channels that the shape has."""
+    table = (build.ROOT / "csrc" / "cuda" / "preferred_layout.h").read_text()
+    found = re.findall(r'\{"(\w+)", (\d+), (true|false)\}', table)
+    rows = {(name, int(channels)): LAYOUTS[last == "true"] for name, channels, last in found}
+    for precision, channels in itertools.product(("tf32", *STORAGE), (1, 4, 8, 16, 17, 32, 512)):
+        of_precision = {least: layout for (name, least), layout in rows.items() if name == precision}
+        expected = of_precision[max(least for least in of_precision if least <= channels)]
+        tf32 = precision == "tf32"
+        assert library.preferred_layout(channels, "float32" if tf32 else precision, tf32) == expected
+
+
+def test_layout_comes_from_strides() -> None:
+    import numpy as np
+
+    module = cuda_native()
+
+    def layouts(array: np.ndarray) -> set[str]:
+        return module.as_tensor("x", array).layouts()
+
+    def last(*shape: int) -> np.ndarray:
+        return np.moveaxis(np.zeros((*shape[:-3], *shape[-2:], shape[-3]), np.float32), -1, -3)
+
+    assert layouts(np.zeros((2, 3, 4, 5), np.float32)) == {"nchw"}
+    assert layouts(last(2, 3, 4, 5)) == layouts(last(2, 2, 3, 4, 5)) == {"nhwc"}
+    assert layouts(last(2, 1, 4, 5)) == layouts(np.zeros((2, 3, 1, 1), np.float32)) == {"nchw", "nhwc"}
+    for gaps in (
+        last(2, 8, 4, 5)[:, :4],
+        last(2, 3, 4, 5)[..., ::2],
+        np.zeros((3, 2, 4, 5), np.float32).swapaxes(0, 1),
+    ):
+        with pytest.raises(
+            ValueError, match="x: got a strided tensor, expected a contiguous one or with channels last"
+        ):
+            layouts(gaps)
+
+
+def test_layouts_do_not_mix(library: Any) -> None:
+    import numpy as np
+
+    u, attention = np.zeros((2, 2, 3, 4, 5), np.float32), np.zeros((2, 2, 3), np.float32)
+    dy = np.moveaxis(np.zeros((2, 4, 5, 3), np.float32), -1, 1)
+    with pytest.raises(ValueError, match="sk_select_grad: maps: got dy in NHWC, u in NCHW, expected all in one layout"):
+        library.sk_select_grad(dy=dy, u=u, attention=attention)
+    weight = [np.zeros((4, 3, 3, 3), np.float32).transpose(0, 3, 1, 2)]
+    rest = {name: [np.zeros(4, np.float32)] for name in ("gamma", "beta", "moving_mean", "moving_variance")}
+    with pytest.raises(ValueError, match=r"sk_conv: weight\[0\]: got channels last, expected a contiguous tensor"):
+        library.sk_conv(x=np.zeros((1, 3, 4, 4), np.float32), weight=weight, **rest, padding=[1], dilation=[1])
+
+
 def test_dlpack(native: ModuleType) -> None:
     """Any framework's tensors come in by DLPack; strided ones are refused."""
     import numpy as np
 
     module = cuda_native()
     array = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
-    tensor = module._as_tensor("x", array)
+    tensor = module.as_tensor("x", array)
     assert (tensor.pointer, tensor.shape, tensor.dtype) == (array.ctypes.data, (2, 3, 4), "float32")
-    assert module._as_tensor("x", array.astype(np.float16)).dtype == "float16"
+    assert module.as_tensor("x", array.astype(np.float16)).dtype == "float16"
     with pytest.raises(ValueError, match="x: got a strided tensor"):
-        module._as_tensor("x", array[:, ::2])
+        module.as_tensor("x", array[:, ::2])
     with pytest.raises(TypeError, match="x: got list, expected a device tensor"):
-        module._as_tensor("x", [1.0])
+        module.as_tensor("x", [1.0])

@@ -166,6 +166,12 @@ float* shared_memory() {
   return reinterpret_cast<float*>((address + 15) / 16 * 16);
 }
 
+void expect_aligned(const void* address, int bytes) {
+  if (reinterpret_cast<uintptr_t>(address) % static_cast<unsigned>(bytes) != 0) {
+    throw std::logic_error("emulation: an access of " + std::to_string(bytes) + " bytes that is not aligned");
+  }
+}
+
 float shuffle_xor(float v, int mask) {
   const float* lanes = reinterpret_cast<const float*>(emu::exchange(&v, sizeof v));
   return lanes[(threadIdx.x % 32) ^ static_cast<unsigned>(mask)];

@@ -28,6 +28,9 @@ struct EmuDim {
 struct float4 {
   float x, y, z, w;
 };
+struct uint2 {
+  unsigned x, y;
+};
 struct uint4 {
   unsigned x, y, z, w;
 };
@@ -60,6 +63,7 @@ void from_float(float v, Bfloat* to);
 inline void from_float(float v, float* to) { *to = v; }
 
 float* shared_memory();
+void expect_aligned(const void* address, int bytes);
 float shuffle_xor(float v, int mask);
 double shuffle_xor(double v, int mask);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a warp multiplies weights with a tile of source values in shared memory. Three ways, one interface: a warp has
-// kTileOut output channels and kTilePixels positions; a thread holds kOut x kPixels of them.
+// kTileOut output channels and kTilePixels positions; a thread holds kOut x kPixels of them, kOutRun neighbouring
+// channels at a time.
 //
 //   Simt    source [channel][position] as float; a lane is a position, all lanes share the channels
 //   Tensor  source [position][channel] as T (channels last); matrix instructions of 16 positions x 8 channels
@@ -16,10 +17,12 @@ namespace sknet_ops::cuda {
 template <int kOutChannels, int kPositions>
 struct Simt {
   static constexpr int kOut = kOutChannels, kPixels = kPositions, kTileOut = kOut, kTilePixels = kWarp * kPixels;
+  static constexpr int kOutRun = kOut;
   static constexpr bool kTensor = false, kDirect = false;
 
   struct Sums {
     float v[kOut][kPixels] = {};
+    __device__ float& at(int j, int i) { return v[j][i]; }
     __device__ float at(int j, int i) const { return v[j][i]; }
   };
   static __device__ int channel(int j, int) { return j; }
@@ -53,10 +56,12 @@ struct Simt {
 struct Tensor {
   static constexpr int kRows = kTensorRows, kColumns = kTensorColumns;
   static constexpr int kOut = 2 * kColumns, kPixels = 2 * kRows, kTileOut = kTensorOut, kTilePixels = kTensorPixels;
+  static constexpr int kOutRun = 2;
   static constexpr bool kTensor = true, kDirect = false;
 
   struct Sums {
     float v[kRows][kColumns][4] = {};
+    __device__ float& at(int j, int i) { return v[i / 2][j / 2][i % 2 * 2 + j % 2]; }
     __device__ float at(int j, int i) const { return v[i / 2][j / 2][i % 2 * 2 + j % 2]; }
   };
   static __device__ int channel(int j, int lane) { return lane % 4 * 2 + j % 2 + j / 2 * 8; }
@@ -93,10 +98,12 @@ struct Tensor {
 
 struct Direct {
   static constexpr int kOut = 1, kPixels = kDirectPositions, kTileOut = 1, kTilePixels = kWarp * kPixels;
+  static constexpr int kOutRun = 1;
   static constexpr bool kTensor = false, kDirect = true;
 
   struct Sums {
     float v[1][kPixels] = {};
+    __device__ float& at(int j, int i) { return v[j][i]; }
     __device__ float at(int j, int i) const { return v[j][i]; }
   };
   static __device__ int channel(int, int) { return 0; }

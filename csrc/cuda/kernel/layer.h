@@ -1,24 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Everything of the layer besides the convolutions, forward.
+// Everything of the layer besides the convolutions, forward; maps in NCHW (layer_last.h has them in NHWC).
 #pragma once
 
-#include "cuda/kernel/norm.h"
+#include "cuda/kernel/channel.h"
 #include "cuda/kernel/planes.h"
 
 namespace sknet_ops::cuda {
 
-__device__ inline Affine identity() { return {0.0f, 1.0f, 0.0f, 1.0f}; }
-
-// What stands in z: raw values and their normalisation, or activated ones (no gamma).
-__device__ inline Affine plane_affine(const NormArgs& norm, int64_t i, int c) {
-  return norm.gamma != nullptr ? make_affine(norm, i, c) : identity();
-}
-
-struct Statistics {
-  double mean, m2, count;
-};
-
-// Of the values value(i), i < n, by the whole block. `scratch` holds kWarps doubles.
+// Of the values value(i), i < n, by the whole block.
 template <class Value>
 __device__ inline Statistics block_statistics(int64_t n, double* scratch, Value value) {
   double sum = 0.0, squares = 0.0;
@@ -31,32 +20,6 @@ __device__ inline Statistics block_statistics(int64_t n, double* scratch, Value 
   return {mean, block_sum(squares, scratch), static_cast<double>(n)};
 }
 
-__device__ inline Statistics merge_slots(const Moments* slots, int count, double* scratch) {
-  double values = 0.0, sum = 0.0, squares = 0.0;
-  for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) {
-    values += static_cast<double>(slots[i].count);
-    sum += static_cast<double>(slots[i].count) * static_cast<double>(slots[i].mean);
-  }
-  values = block_sum(values, scratch);
-  const double mean = block_sum(sum, scratch) / values;
-  for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) {
-    const double d = static_cast<double>(slots[i].mean) - mean;
-    squares += static_cast<double>(slots[i].m2) + static_cast<double>(slots[i].count) * d * d;
-  }
-  return {mean, block_sum(squares, scratch), values};
-}
-
-// Saves mean and inv_std at `i` and moves the running statistics of channel c; one thread.
-__device__ inline void save_statistics(const Statistics& s, float eps, float momentum, int64_t i, int c, float* mean,
-                                       float* inv_std, float* moving_mean, float* moving_variance) {
-  const double unbiased = s.count > 1.0 ? s.m2 / (s.count - 1.0) : 0.0;
-  const double add = static_cast<double>(momentum), keep = 1.0 - add;
-  mean[i] = static_cast<float>(s.mean);
-  inv_std[i] = static_cast<float>(1.0 / sqrt(s.m2 / s.count + static_cast<double>(eps)));
-  moving_mean[c] = static_cast<float>(keep * static_cast<double>(moving_mean[c]) + add * s.mean);
-  moving_variance[c] = static_cast<float>(keep * static_cast<double>(moving_variance[c]) + add * unbiased);
-}
-
 template <typename T>
 __global__ void __launch_bounds__(kThreads) pool_kernel(SKNET_OPS_ARGS PoolArgs a) {
   __shared__ double scratch[kWarps];
@@ -65,18 +28,7 @@ __global__ void __launch_bounds__(kThreads) pool_kernel(SKNET_OPS_ARGS PoolArgs 
   Affine affine[kMaxBranches];
 #pragma unroll
   for (int m = 0; m < kMaxBranches; ++m) {
-    if (m >= a.branches) continue;
-    const int64_t i = static_cast<int64_t>(m) * a.c + c;
-    if (a.moments != nullptr) {
-      const Statistics s = merge_slots(a.moments + i * a.slots, a.slots, scratch);
-      if (chunk == 0 && threadIdx.x == 0) {
-        save_statistics(s, a.norm[m].eps, a.momentum, i, c, a.mean, a.inv_std, a.moving_mean[m], a.moving_variance[m]);
-      }
-      const float inv_std = static_cast<float>(1.0 / sqrt(s.m2 / s.count + static_cast<double>(a.norm[m].eps)));
-      affine[m] = {static_cast<float>(s.mean), a.norm[m].gamma[c] * inv_std, a.norm[m].beta[c], inv_std};
-    } else {
-      affine[m] = plane_affine(a.norm[m], i, c);
-    }
+    if (m < a.branches) affine[m] = pool_affine(a, m, c, BlockTeam{scratch}, chunk == 0 && threadIdx.x == 0);
   }
   const bool aligned = aligned_planes<T>(a.hw, a.z, a.u, nullptr);
   for (int64_t n = static_cast<int64_t>(chunk) * kWarps + warp; n < a.n;
@@ -94,7 +46,7 @@ __global__ void __launch_bounds__(kThreads) pool_kernel(SKNET_OPS_ARGS PoolArgs 
           p.v[k] = activate(apply(affine[m], p.v[k]), a.relu);
           total += p.v[k];
         }
-        if (a.u != nullptr) store_pack<T, width>(p, static_cast<T*>(a.u) + at + i);
+        if (a.u != nullptr) store_pack(p, static_cast<T*>(a.u) + at + i);
       });
     }
     if (a.pooled != nullptr) {
@@ -139,21 +91,6 @@ static __global__ void __launch_bounds__(kThreads) hidden_kernel(SKNET_OPS_ARGS 
   }
 }
 
-// Softmax over the branches of one image and channel, in place; shifted by the largest so that exp stays finite.
-__device__ inline void softmax(float (&v)[kMaxBranches], int branches) {
-  float most = v[0], total = 0.0f;
-#pragma unroll
-  for (int m = 1; m < kMaxBranches; ++m) {
-    if (m < branches) most = v[m] > most ? v[m] : most;
-  }
-#pragma unroll
-  for (int m = 0; m < kMaxBranches; ++m) {
-    if (m < branches) total += v[m] = expf(v[m] - most);
-  }
-#pragma unroll
-  for (int m = 0; m < kMaxBranches; ++m) v[m] /= total;
-}
-
 template <typename T>
 __global__ void __launch_bounds__(kThreads) select_kernel(SKNET_OPS_ARGS SelectArgs a) {
   const int64_t plane = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp;
@@ -161,25 +98,11 @@ __global__ void __launch_bounds__(kThreads) select_kernel(SKNET_OPS_ARGS SelectA
   const int64_t n = plane / a.c;
   const int c = static_cast<int>(plane % a.c), lane = static_cast<int>(threadIdx.x % kWarp);
   float attention[kMaxBranches] = {};
-  if (a.activated != nullptr) {
-#pragma unroll
-    for (int m = 0; m < kMaxBranches; ++m) {
-      if (m >= a.branches) continue;
-      const float* row = a.fc_select + (static_cast<int64_t>(m) * a.c + c) * a.d;
-      float sum = 0.0f;
-      for (int j = lane; j < a.d; j += kWarp) sum += a.activated[n * a.d + j] * row[j];
-      attention[m] = warp_sum(sum);
-    }
-    softmax(attention, a.branches);
-  }
+  attend(a, n, c, lane, attention);
 #pragma unroll
   for (int m = 0; m < kMaxBranches; ++m) {
-    if (m >= a.branches) continue;
-    float* at = a.attention + (n * a.branches + m) * a.c + c;
-    if (a.activated == nullptr) {
-      attention[m] = *at;
-    } else if (lane == 0) {
-      *at = attention[m];
+    if (m < a.branches && a.activated != nullptr && lane == 0) {
+      a.attention[(n * a.branches + m) * a.c + c] = attention[m];
     }
   }
   if (a.y == nullptr) return;
@@ -193,7 +116,7 @@ __global__ void __launch_bounds__(kThreads) select_kernel(SKNET_OPS_ARGS SelectA
   const int64_t branch = static_cast<int64_t>(a.c) * a.hw;
   T* y = static_cast<T*>(a.y) + plane * a.hw;
   for_each_position<T>(a.hw, aligned_planes<T>(a.hw, a.z, a.y, nullptr), lane, [&](auto width, int i) {
-    Pack<T, width> sum{};
+    Pack<float, width> sum{};
 #pragma unroll
     for (int m = 0; m < kMaxBranches; ++m) {
       if (m >= a.branches) continue;
@@ -201,7 +124,7 @@ __global__ void __launch_bounds__(kThreads) select_kernel(SKNET_OPS_ARGS SelectA
 #pragma unroll
       for (int k = 0; k < width; ++k) sum.v[k] += attention[m] * activate(apply(affine[m], p.v[k]), a.relu);
     }
-    store_pack<T, width>(sum, y + i);
+    store_pack(sum, y + i);
   });
 }
 

@@ -1,24 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Everything of the layer besides the convolutions, backward. Twin of layer.h.
+// Everything of the layer besides the convolutions, backward. Twin of layer.h; layer_grad_last.h has maps in NHWC.
 #pragma once
 
 #include "cuda/kernel/layer.h"
 
 namespace sknet_ops::cuda {
-
-// The attention's gradient through the softmax of one image and channel; one thread.
-__device__ inline void softmax_grad(const float (&dattention)[kMaxBranches], const float* attention, float* dlogits,
-                                    int64_t branch, int branches) {
-  float dot = 0.0f;
-#pragma unroll
-  for (int m = 0; m < kMaxBranches; ++m) {
-    if (m < branches) dot += dattention[m] * attention[m * branch];
-  }
-#pragma unroll
-  for (int m = 0; m < kMaxBranches; ++m) {
-    if (m < branches) dlogits[m * branch] = attention[m * branch] * (dattention[m] - dot);
-  }
-}
 
 // A warp is one (image, channel): from one read of g and of every branch's z, all sums that the gradients need.
 template <typename T>
@@ -185,10 +171,10 @@ __global__ void __launch_bounds__(kThreads) fill_kernel(SKNET_OPS_ARGS FillArgs 
   T* du = static_cast<T*>(a.du) + plane * a.hw;
   for_each_position<T>(a.hw, aligned_planes<T>(a.hw, a.du, nullptr, nullptr), static_cast<int>(threadIdx.x % kWarp),
                        [&](auto width, int i) {
-                         Pack<T, width> p;
+                         Pack<float, width> p;
 #pragma unroll
                          for (int k = 0; k < width; ++k) p.v[k] = value;
-                         store_pack<T, width>(p, du + i);
+                         store_pack(p, du + i);
                        });
 }
 
@@ -217,7 +203,7 @@ __global__ void __launch_bounds__(kThreads) select_grad_kernel(SKNET_OPS_ARGS Se
         sums[m] += p.v[k] * g.v[k];
         p.v[k] = attention[m] * g.v[k];
       }
-      store_pack<T, width>(p, du + m * branch + i);
+      store_pack(p, du + m * branch + i);
     }
   });
 #pragma unroll

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // A tile of several channels of several sources into shared memory, with zeros outside the map. Loads go out in batches
-// before the first is stored, so that many are on their way at once.
+// before the first is stored, so that many are on their way at once. Two ways, by how the map lies in global memory;
+// how the tile lies in shared memory is the caller's, who stores it.
 #pragma once
 
-#include "cuda/platform.h"
+#include "cuda/kernel/pack.h"
 
 namespace sknet_ops::cuda {
 
@@ -26,6 +27,31 @@ __device__ inline void put_pair(const Pair& v, float* word) {
   memcpy(word, values, sizeof values);
 }
 
+// Neighbouring channels of one position, as T, into a tile with channels last. `to` is 8-byte aligned if they are more
+// than one.
+template <typename T, typename V, int kCount>
+__device__ inline void put_channels(const Pack<V, kCount>& p, T* to) {
+  Pack<T, kCount> stored;
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    if constexpr (sizeof(T) == 4) {
+      stored.v[i] = round_to_tf32(to_float(p.v[i]));
+    } else if constexpr (std::is_same_v<V, T>) {
+      stored.v[i] = p.v[i];
+    } else {
+      from_float(p.v[i], &stored.v[i]);
+    }
+  }
+  store_raw<8>(stored, to);
+}
+
+// The same into a tile of planes.
+template <typename V, int kCount>
+__device__ inline void put_planes(const Pack<V, kCount>& p, float* to, int plane) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) to[i * plane] = to_float(p.v[i]);
+}
+
 struct TileShape {
   int sources, channels, h, w;  // channels: of one source, or pairs of them
   int first_row, first_column;  // of the map, may be outside
@@ -33,7 +59,8 @@ struct TileShape {
   int lanes;  // neighbouring threads that share a row
 };
 
-// plane(s, c) gives a callable from position in the map to value; put(s, c, position in the tile, value) stores one.
+// NCHW: neighbouring threads take neighbouring positions. plane(s, c) gives a callable from position in the map to
+// value; put(s, c, position in the tile, value) stores one.
 template <int kBatch, class Plane, class Put>
 __device__ inline void load_tile(const TileShape& t, Plane plane, Put put) {
   using Value = decltype(plane(0, 0)(0));
@@ -67,6 +94,41 @@ __device__ inline void load_tile(const TileShape& t, Plane plane, Put put) {
         put(at_source[b], at_channel[b], at_y[b] * t.w + x, value[b]);
       }
       row += kBatch * step;
+    }
+  }
+}
+
+// NHWC: neighbouring threads take neighbouring channels, kCount each. A thread stays with its channels while it walks
+// over positions, so that what belongs to them is fetched once. source(s, c) gives a callable from position in the map
+// to a pack of channels from c on; put(s, c, position in the tile, pack) stores one. t.channels is a multiple of
+// kCount.
+template <int kBatch, int kCount, class Source, class Put>
+__device__ inline void load_tile_last(const TileShape& t, Source source, Put put) {
+  using Value = decltype(source(0, 0)(0));
+  const int packs = t.channels / kCount, across = min(packs, kThreads), step = kThreads / across;
+  const int first = static_cast<int>(threadIdx.x) / across, positions = t.h * t.w;
+  if (first >= step) return;  // threads that are left over
+  const int step_y = step / t.w, step_x = step % t.w;
+  for (int s = 0; s < t.sources; ++s) {
+    for (int c = static_cast<int>(threadIdx.x) % across * kCount; c < t.channels; c += across * kCount) {
+      const auto take = source(s, c);
+      int y = first / t.w, x = first % t.w;
+      for (int position = first; position < positions; position += kBatch * step) {
+        Value value[kBatch];
+#pragma unroll
+        for (int b = 0; b < kBatch; ++b) {
+          const int map_y = t.first_row + y, map_x = t.first_column + x;
+          const bool inside = map_y >= 0 && map_y < t.map_h && map_x >= 0 && map_x < t.map_w;
+          value[b] = Value{};
+          if (inside && position + b * step < positions) value[b] = take(map_y * t.map_w + map_x);
+          y += step_y, x += step_x;
+          if (x >= t.w) x -= t.w, ++y;
+        }
+#pragma unroll
+        for (int b = 0; b < kBatch; ++b) {
+          if (position + b * step < positions) put(s, c, position + b * step, value[b]);
+        }
+      }
     }
   }
 }

@@ -9,5 +9,6 @@ inline constexpr int kTensorRows = 4, kTensorColumns = 2;  // matrices of 16 pos
 inline constexpr int kTensorOut = 8 * kTensorColumns, kTensorPixels = 16 * kTensorRows;
 inline constexpr int kTensorPositionPad = 2, kTensorWeightPad = 4;  // words that keep the banks apart
 inline constexpr int kTensorJobPad = 4;                             // weight gradient: rows of 16 bytes, banks apart
+inline constexpr int kMostAcross = 8;  // threads on neighbouring packs of channels, where channels are last
 
 }  // namespace sknet_ops::cuda

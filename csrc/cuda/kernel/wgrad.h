@@ -22,7 +22,7 @@ struct TensorJob {
   static constexpr bool kTensor = true;
 };
 
-template <typename T, class Job>
+template <typename T, class Layout, class Job>
 struct WgradBlock {
   const WgradArgs& a;
   const WgradTiling& t;
@@ -52,7 +52,7 @@ struct WgradBlock {
 
   // `channels` of each source, in rows of `words` (tensor cores) or planes; the same for x and for the gradient by z.
   template <int kBatch, class Plane>
-  __device__ void load(TileShape shape, float* to, int plane_words, int words, Plane plane) {
+  __device__ void load_planes(TileShape shape, float* to, int plane_words, int words, Plane plane) {
     const int channels = shape.channels;
     if constexpr (kPairs) {
       shape.channels /= 2;
@@ -73,21 +73,62 @@ struct WgradBlock {
     }
   }
 
+  template <int kBatch, int kPack, class Channels>
+  __device__ void load_channels(const TileShape& shape, float* to, int plane_words, int words, Channels channels) {
+    load_tile_last<kBatch, kPack>(shape, channels, [&](int s, int c, int position, const auto& p) {
+      if constexpr (Job::kTensor) {
+        put_channels(p, reinterpret_cast<T*>(to + s * plane_words + position * words) + c);
+      } else {
+        put_planes(p, to + (s * shape.channels + c) * plane_words + position, plane_words);
+      }
+    });
+  }
+
+  __device__ const T* x_start(int64_t n, int s, int c) const {
+    return static_cast<const T*>(a.x) +
+           start_of<Layout>(n, s * a.source_channels + sc0 + c, a.src_channels, static_cast<int64_t>(a.h) * a.w);
+  }
+
+  template <int kPack>
+  __device__ void load_x(int64_t n, const TileShape& shape) {
+    if constexpr (Layout::kLast) {
+      load_channels<4, kPack>(shape, x, t.src_plane, in_words(),
+                              [&](int s, int c) { return ChannelsOfX<T, kPack>{x_start(n, s, c), a.src_channels}; });
+    } else {
+      load_planes<4>(shape, x, t.src_plane, in_words(),
+                     [&](int s, int c) { return PlaneOfX<T, Layout>{x_start(n, s, c), a.src_channels}; });
+    }
+  }
+
+  template <int kPack>
+  __device__ void load_dz(int64_t n, const TileShape& shape) {
+    const int64_t hw = static_cast<int64_t>(a.h_out) * a.w_out;
+    if constexpr (Layout::kLast) {
+      load_channels<2, kPack>(shape, dz, t.dz_plane, out_words(), [&](int m, int c) {
+        return zgrad_channels<T, kPack>(a.dz, n, m, oc0 + c, a.out_channels, a.branches, hw);
+      });
+    } else {
+      load_planes<2>(shape, dz, t.dz_plane, out_words(), [&](int m, int c) {
+        return zgrad_plane<T, Layout>(a.dz, n, m, oc0 + c, a.out_channels, a.branches, hw);
+      });
+    }
+  }
+
   __device__ void tile(int64_t n, int index) {
     const int y0 = index / t.tiles_w * t.th, x0 = index % t.tiles_w * t.tw;
+    const TileShape of_x{a.sources, t.src_tile, t.src_h, t.src_w, y0 * a.stride - t.origin, x0 * a.stride - t.origin,
+                         a.h,       a.w,        t.lanes};
+    const TileShape of_dz{a.branches, t.out_tile, t.th, t.tw, y0, x0, a.h_out, a.w_out, t.lanes};
     __syncthreads();
-    load<4>({a.sources, t.src_tile, t.src_h, t.src_w, y0 * a.stride - t.origin, x0 * a.stride - t.origin, a.h, a.w,
-             t.lanes},
-            x, t.src_plane, in_words(), [&](int s, int c) {
-              const int64_t channel =
-                  n * a.src_channels + static_cast<int64_t>(s) * (a.src_channels / a.sources) + sc0 + c;
-              return PlaneOfX<T>{static_cast<const T*>(a.x) + channel * a.h * a.w};
-            });
-    load<2>({a.branches, t.out_tile, t.th, t.tw, y0, x0, a.h_out, a.w_out, t.lanes}, dz, t.dz_plane, out_words(),
-            [&](int m, int c) {
-              return zgrad_plane<T>(a.dz, n, m, oc0 + c, a.out_channels, a.branches,
-                                    static_cast<int64_t>(a.h_out) * a.w_out);
-            });
+    // Groups that have a tile are whole packs on both sides.
+    constexpr int kPack = !Layout::kLast ? 1 : Job::kTensor ? 16 / sizeof(T) : 4;
+    if (kPack > 1 && aligned(a.x, a.dz.g, a.dz.z)) {
+      load_x<kPack>(n, of_x);
+      load_dz<kPack == 1 ? 1 : 4>(n, of_dz);
+    } else {
+      load_x<1>(n, of_x);
+      load_dz<1>(n, of_dz);
+    }
     __syncthreads();
 
     float* to = sums;
@@ -195,13 +236,13 @@ struct WgradBlock {
   }
 };
 
-template <typename T, class Job>
+template <typename T, class Layout, class Job>
 __global__ void __launch_bounds__(kThreads, 2) wgrad_kernel(SKNET_OPS_ARGS WgradArgs a) {
-  WgradBlock<T, Job>(a).run();
+  WgradBlock<T, Layout, Job>(a).run();
 }
 
 // For shapes that no tile fits: a warp is one weight, and reads everything from global memory.
-template <typename T>
+template <typename T, class Layout>
 __global__ void __launch_bounds__(kThreads) wgrad_direct_kernel(SKNET_OPS_ARGS WgradArgs a) {
   const int64_t blocks = (a.weights + kWarps - 1) / kWarps;
   const int64_t slot = blockIdx.x / blocks, weight = blockIdx.x % blocks * kWarps + threadIdx.x / kWarp;
@@ -215,10 +256,12 @@ __global__ void __launch_bounds__(kThreads) wgrad_direct_kernel(SKNET_OPS_ARGS W
   const int shift_y = tap / k * a.dilation[m] - a.padding[m], shift_x = tap % k * a.dilation[m] - a.padding[m];
   float total = 0.0f;
   for (int64_t n = slot; n < a.n; n += a.t.slots) {
-    const int64_t channel =
-        n * a.src_channels + static_cast<int64_t>(s) * (a.src_channels / a.sources) + oc / a.co_group * a.ci_group + ci;
-    const PlaneOfX<T> x{static_cast<const T*>(a.x) + channel * a.h * a.w};
-    const auto dz = zgrad_plane<T>(a.dz, n, m, oc, a.out_channels, a.branches, static_cast<int64_t>(a.h_out) * a.w_out);
+    const int channel = s * a.source_channels + oc / a.co_group * a.ci_group + ci;
+    const PlaneOfX<T, Layout> x{
+        static_cast<const T*>(a.x) + start_of<Layout>(n, channel, a.src_channels, static_cast<int64_t>(a.h) * a.w),
+        a.src_channels};
+    const auto dz =
+        zgrad_plane<T, Layout>(a.dz, n, m, oc, a.out_channels, a.branches, static_cast<int64_t>(a.h_out) * a.w_out);
     float sum = 0.0f;
     for (int pos = static_cast<int>(threadIdx.x % kWarp); pos < a.h_out * a.w_out; pos += kWarp) {
       const int y = pos / a.w_out * a.stride + shift_y, at = pos % a.w_out * a.stride + shift_x;

@@ -164,6 +164,8 @@ class Trainer:
         if not self.resumed:
             shutil.rmtree(self.run_dir / "tensorboard", ignore_errors=True)
         self.board = TensorBoardLog(self.run_dir / "tensorboard", progress.step)
+        for note in config.notes:
+            say(note)
         params = sum(p.size for p in self.net.trainable_params())
         say(
             f"{config.model}: {params:,} parameters, {len(self.train_folder.classes)} classes, "

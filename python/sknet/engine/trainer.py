@@ -20,6 +20,7 @@ from sknet.data.loader import TrainBatches
 from sknet.data.pipeline import eval_batches, train_batches
 from sknet.engine.checkpoint import copy_checkpoint, is_finite, remove_checkpoint, save_checkpoint
 from sknet.engine.curves import plot_curves
+from sknet.engine.device import use_device
 from sknet.engine.environment import add_start
 from sknet.engine.evaluate import Scores, evaluate
 from sknet.engine.log import CsvLog, EpochProgress, TensorBoardLog, say
@@ -59,6 +60,7 @@ class Trainer:
         from sknet.models import create_model
 
         self.config = config
+        use_device(config)
         self.group = Group.join(config)
         self.train_folder = ImageFolder.open(config.data_dir, config.train_split)
         num_classes = check_num_classes(config.num_classes, self.train_folder)

@@ -12,6 +12,7 @@ from sknet.config import Config, ConfigError, load_config
 from sknet.engine import device
 from sknet.engine.device import use_device
 from sknet.engine.parallel import Group
+from sknet.engine.trainer import Trainer
 
 import sknet_ops
 
@@ -169,6 +170,32 @@ def test_processes_find_each_other(
     assert (parallel["gradients_mean"], parallel["device_num"]) == (True, 16)
     for name in ("MS_RECEIVE_MSG_TIMEOUT", "HCCL_EXEC_TIMEOUT"):
         assert os.environ.get(name) == ("3600" if name == patience else None)
+
+
+@pytest.mark.parametrize("level", ["O0", "O1", "O2"])
+def test_mixed_precision_on_ascend(level: str, fake, recipe_of_seconds, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The layers are told; which type they compute in then is tested with the operators. The logits are float32."""
+    fake(("Ascend", "CPU"), "CPU")
+    monkeypatch.delenv("SKNET_OPS_BACKEND", raising=False)
+    settings = recipe_of_seconds({"train": 9, "val": 1}, batch_size=4)
+    net = Trainer(settings("run", device_target="Ascend", amp_level=level)).net
+    kinds = {cell.map_dtype for _, cell in net.cells_and_names() if hasattr(cell, "map_dtype")}
+    assert kinds == {None if level == "O0" else ms.float16}
+    assert {p.dtype for p in net.get_parameters()} == {ms.float32}
+    for kind in (ms.float16, ms.float32):
+        monkeypatch.setattr(
+            net, "forward_features", lambda x, kind=kind: ms.ops.zeros((2, net.num_features, 1, 1), kind)
+        )
+        assert net(ms.Tensor([0.0])).dtype == ms.float32
+
+
+def test_mixed_precision_that_is_nowhere() -> None:
+    with pytest.raises(
+        ConfigError, match="amp_level: O3 given, but this version has not: norms in half precision; give"
+    ):
+        config_of("Ascend", amp_level="O3")
+    with pytest.raises(ConfigError, match="amp_level: O1 given, .* on device_target GPU; give --amp_level O0"):
+        config_of("GPU", amp_level="O1")
 
 
 def test_mpirun_is_not_for_cpu(fake, monkeypatch: pytest.MonkeyPatch) -> None:

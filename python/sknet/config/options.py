@@ -237,10 +237,13 @@ class Config:
 
     def _check_available(self) -> None:
         """ConfigError on what MindCV's keys can ask for and this version does not do."""
+        mixed = self.device_target in MIXED_PRECISION
         refused = {
             "amp_level": (
-                self.amp_level != "O0" and self.device_target not in MIXED_PRECISION,
-                f"mixed precision on device_target {self.device_target}; give --amp_level O0",
+                self.amp_level not in (("O0", "O1", "O2") if mixed else ("O0",)),
+                "norms in half precision; give --amp_level O2"
+                if mixed
+                else f"mixed precision on device_target {self.device_target}; give --amp_level O0",
             ),
             "dataset_download": (self.dataset_download, "downloading data sets; give --dataset_download False"),
             "use_nesterov": (

@@ -14,6 +14,7 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 
+import sknet_ops
 from sknet.config import Config, ConfigError, save_config
 from sknet.data.folder import ImageFolder, check_num_classes
 from sknet.data.loader import TrainBatches
@@ -82,6 +83,8 @@ class Trainer:
         if config.freeze_features:
             for parameter in self.net.get_parameters():
                 parameter.requires_grad = parameter.name in ("classifier.weight", "classifier.bias")
+        if config.amp_level != "O0":
+            sknet_ops.set_map_dtype(self.net, ms.float16)
         self.updates = Updates(self.net, config, learning_rates(config, self.steps), self.group.size)
         self.eval_step = EvalStep(self.net)
 
@@ -168,6 +171,8 @@ class Trainer:
         self.board = TensorBoardLog(self.run_dir / "tensorboard", progress.step)
         for note in config.notes:
             say(note)
+        if config.amp_level != "O0":
+            say(f"mixed precision ({config.amp_level}): maps in float16, parameters and statistics in float32")
         params = sum(p.size for p in self.net.trainable_params())
         say(
             f"{config.model}: {params:,} parameters, {len(self.train_folder.classes)} classes, "

@@ -33,7 +33,7 @@ class FakeDevices:
     version = "2.99"
 
     def __init__(self, present: tuple[str, ...], target: str) -> None:
-        self._present, self._target, self.calls, self.error = present, target, [], None
+        self._present, self._target, self.calls, self.error, self.op_by_op = present, target, [], None, False
 
     def present(self) -> tuple[str, ...]:
         return self._present
@@ -46,6 +46,9 @@ class FakeDevices:
         if self.error:
             raise self.error
         self._target = target
+
+    def compile_op_by_op(self) -> None:
+        self.op_by_op = True
 
 
 @pytest.fixture
@@ -78,6 +81,7 @@ def test_device_and_backend(target: str, backend: str | None, fake) -> None:
     use_device(config_of(target))
     assert found.calls == ([] if target == "CPU" else [(target, None)])
     assert os.environ.get("SKNET_OPS_BACKEND") == backend
+    assert found.op_by_op == (target == "Ascend")
     use_device(config_of(target))  # MindSpore refuses to be told twice
     assert len(found.calls) == (target != "CPU")
 

@@ -39,6 +39,10 @@ class MindSporeDevices:
         """Compute on the device of that kind and number; None: the first, or the one that msrun means."""
         ms.set_device(target, number)
 
+    def compile_op_by_op(self) -> None:
+        """Graph mode at the level that runs operators as they are."""
+        ms.set_context(jit_config={"jit_level": "O0"})
+
 
 devices = MindSporeDevices()
 
@@ -66,6 +70,8 @@ def use_device(config: Config) -> None:
             raise ConfigError(f"device_target: MindSpore cannot compute on {target}: {first_line(error)}") from error
     if target in _BACKEND:
         _choose_backend(target)
+    if target == "Ascend":
+        devices.compile_op_by_op()  # MindSpore runs custom operators there at level O0 or O1 only
 
 
 def _number(config: Config) -> int | None:

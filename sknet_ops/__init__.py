@@ -7,6 +7,7 @@ from sknet_ops.binary import active_isa, num_threads, set_num_threads
 from sknet_ops.freezing import freeze, unfreeze
 from sknet_ops.fusion import fuse
 from sknet_ops.layers import SelectiveKernel
+from sknet_ops.mixed import set_map_dtype
 from sknet_ops.profiling import profile
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "fuse",
     "num_threads",
     "profile",
+    "set_map_dtype",
     "set_num_threads",
     "unfreeze",
 ]

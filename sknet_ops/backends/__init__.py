@@ -79,15 +79,17 @@ def map_dtypes() -> tuple:
 def primitive(op: str, attrs: Mapping[str, Any]) -> Callable | None:
     """What the chosen backend computes `op` with: called with the op's inputs, it returns the tuple of its outputs.
 
-    None if that is the native library's primitive.
+    None if that is a native library's primitive.
     """
     asked = os.environ.get("SKNET_OPS_BACKEND")
     make = next((getattr(module, "primitive", None) for module in _BACKENDS if asked == module.NAME), None)
     if make is None:
         return None
     active_backend()  # raises with the reason if it cannot run
-    log_choice(op, ", ".join(f"{key}={value}" for key, value in attrs.items()))
-    return make(op, attrs)
+    made = make(op, attrs)
+    if made is not None:
+        log_choice(op, ", ".join(f"{key}={value}" for key, value in attrs.items()))
+    return made
 
 
 def library_path(op: str) -> Path:

@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import mindspore as ms
+from mindspore import nn
 
 from sknet_ops import binary
-from sknet_ops.backends import cuda_native
+from sknet_ops.backends import composed, cuda_native
 
 NAME = "cuda"
-ABOUT = "fused kernels for NVIDIA GPUs, float32 under MindSpore; plain convolutions stay cuDNN's"
+ABOUT = "fused kernels for NVIDIA GPUs, float32 under MindSpore; plain convolutions are MindSpore's own"
 LIBRARY = binary.LIBRARY.with_name("libsknet_ops_cuda.so")
 
 
@@ -29,6 +33,16 @@ def why_not() -> str | None:
     if target != "GPU":
         return f"MindSpore's device_target is {target}, expected GPU"
     return None
+
+
+def primitive(op: str, attrs: Mapping[str, Any]) -> Callable | None:
+    """``conv_bn_act`` and ``max_pool`` as MindSpore's own operators, cuDNN's; None for an op of the library."""
+    return _mindspores(op, tuple(attrs.items())) if op in composed.MINDSPORES else None
+
+
+@cache
+def _mindspores(op: str, attrs: tuple[tuple[str, Any], ...]) -> nn.Cell:
+    return composed.MINDSPORES[op](**dict(attrs))
 
 
 def has(op: str) -> bool:

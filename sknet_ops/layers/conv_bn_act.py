@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from mindspore import Tensor, nn
+from mindspore import Tensor, nn, ops
 
 from sknet_ops import checks, functional
 from sknet_ops.layers.holders import (
@@ -71,6 +71,8 @@ class ConvBnAct(PhaseOnChange, nn.Cell):
         cell._bind(conv, norm, activation)
         return cell
 
+    map_dtype = None  # see set_map_dtype
+
     def _bind(self, conv: nn.Conv2d, norm: nn.BatchNorm2d, activation: nn.ReLU | None) -> None:
         settings = conv_settings(conv)
         self.stride, self.padding, self.dilation, self.groups = settings
@@ -91,9 +93,14 @@ class ConvBnAct(PhaseOnChange, nn.Cell):
     def run(self, x: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
         """The op on the held parameters, with or without ReLU."""
         norm = self.norm_holder
+        weight = self.conv_holder.weight
+        if self.map_dtype is not None:
+            x, weight = ops.cast(x, self.map_dtype), ops.cast(weight, self.map_dtype)
+            if residual is not None:
+                residual = ops.cast(residual, self.map_dtype)
         return functional.conv_bn_act(
             x,
-            self.conv_holder.weight,
+            weight,
             norm.gamma,
             norm.beta,
             norm.moving_mean,

@@ -136,6 +136,11 @@ class SelectiveKernel(PhaseOnChange, nn.Cell):
         for conv in self.conv_holders:
             may_freeze(conv)
 
+    map_dtype = None  # see set_map_dtype
+
+    def _as_map(self, x: Tensor) -> Tensor:
+        return x if self.map_dtype is None else ops.cast(x, self.map_dtype)
+
     def construct(self, x: Tensor) -> Tensor:
         training = uses_batch_statistics(self.attn.bn)
         for norm in self.norm_holders:
@@ -143,8 +148,8 @@ class SelectiveKernel(PhaseOnChange, nn.Cell):
                 return functional.sk_select(*self._parts(x))
         attn = self.attn
         return functional.selective_kernel(
-            x,
-            [conv.weight for conv in self.conv_holders],
+            self._as_map(x),
+            [self._as_map(conv.weight) for conv in self.conv_holders],
             [norm.gamma for norm in self.norm_holders],
             [norm.beta for norm in self.norm_holders],
             [norm.moving_mean for norm in self.norm_holders],
@@ -188,8 +193,8 @@ class SelectiveKernel(PhaseOnChange, nn.Cell):
 
     def _branches(self, x: Tensor, training: bool) -> Tensor:
         return functional.sk_conv(
-            x,
-            [conv.weight for conv in self.conv_holders],
+            self._as_map(x),
+            [self._as_map(conv.weight) for conv in self.conv_holders],
             [norm.gamma for norm in self.norm_holders],
             [norm.beta for norm in self.norm_holders],
             [norm.moving_mean for norm in self.norm_holders],
@@ -212,8 +217,8 @@ class SelectiveKernel(PhaseOnChange, nn.Cell):
             norm = self.norm_holders[m]
             outputs.append(
                 functional.conv_bn_act(
-                    x[:, m * width : (m + 1) * width] if self.split_input else x,
-                    self.conv_holders[m].weight,
+                    self._as_map(x[:, m * width : (m + 1) * width] if self.split_input else x),
+                    self._as_map(self.conv_holders[m].weight),
                     norm.gamma,
                     norm.beta,
                     norm.moving_mean,

@@ -17,7 +17,8 @@ import pytest
 from mindspore import Parameter, ParameterTuple, nn, ops
 from mindspore.ops.operations import _custom_ops_utils
 
-from sknet_ops.backends import ascend, ascend_plan
+import sknet_ops
+from sknet_ops.backends import ascend, ascend_plan, composed
 from sknet_ops.layers import ConvBnAct, MaxPool2d, SelectiveKernel
 from tests import reference_numpy
 from tests.ascend.device import EmulatedDevice
@@ -109,6 +110,48 @@ def test_two_layers_that_share_an_op_and_plain_convolutions(
     monkeypatch.delenv("SKNET_OPS_BACKEND")
     want = both_passes(net(), x, dy)
     assert {name: relative(got[name], want[name]) for name in want if relative(got[name], want[name]) > 1e-3} == {}
+
+
+class ConvInFloat32(composed.ConvBnAct):
+    """Between casts: MindSpore's operators for CPU do not take half precision, those for Ascend do."""
+
+    def construct(self, x, weight, gamma, beta, mean, variance):
+        x, weight = ops.cast(x, ms.float32), ops.cast(weight, ms.float32)
+        y = self.activated(self.normalised(x, weight, gamma, beta, mean, variance))
+        return (ops.cast(y, ms.float16),)
+
+
+def test_mixed_precision_of_a_network(mode: str, emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Maps in float16; gradients of the parameters in float32, moving statistics updated in place."""
+    monkeypatch.setitem(composed.MINDSPORES, "conv_bn_act", lambda residual, **attrs: ConvInFloat32(**attrs))
+
+    def net() -> nn.Cell:
+        # Without ReLU, whose gradient is another where rounding changes a sign.
+        conv = ConvBnAct(nn.Conv2d(16, 16, 1, has_bias=False), nn.BatchNorm2d(16))
+        unit = SelectiveKernel(16, rd_channels=16, split_input=False, activation=None)
+        cell = nn.SequentialCell([conv, unit])
+        randomise(cell, 3)
+        return cell.set_train()
+
+    rng = np.random.default_rng(5)
+    x, dy = rng.standard_normal((2, 4, 16, 5, 6))
+    mixed = sknet_ops.set_map_dtype(net(), ms.float16)
+    got = both_passes(mixed, x, dy)
+    assert got["y"].dtype == np.float16
+    assert {array.dtype for name, array in got.items() if name != "y"} == {np.dtype(np.float32)}
+    # In float32 the stand-in has no part.
+    monkeypatch.setitem(composed.MINDSPORES, "conv_bn_act", composed.conv_bn_act)
+    ascend._primitive.cache_clear()
+    want = both_passes(net(), x, dy)
+    errors = {name: np.linalg.norm(got[name] - array) / np.linalg.norm(array) for name, array in want.items()}
+    assert {name: error for name, error in errors.items() if error > 1e-2} == {}
+    before = {p.name: p.asnumpy() for p in net().untrainable_params()}
+    assert all(np.abs(got[name] - array).max() > 1e-4 for name, array in before.items())
+    monkeypatch.setenv("SKNET_OPS_BACKEND", "cpu")
+    with pytest.raises(ValueError, match="set_map_dtype: dtype: got float16, expected float32 with backend cpu"):
+        sknet_ops.set_map_dtype(net(), ms.float16)
+    with pytest.raises(ValueError, match="net: got ReLU without layers of sknet_ops"):
+        sknet_ops.set_map_dtype(nn.ReLU(), ms.float32)
 
 
 KERNEL = ascend_plan.Kernel("sk_norm_partial", ("z",), (("partial", ((1, 2, 2, 16), "float32")),), (2, 1, 9, 16), (),

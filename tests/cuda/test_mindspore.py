@@ -10,11 +10,20 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from mindspore import nn
 
 from sknet_ops import backends, primitives
-from sknet_ops.layers import SelectiveKernel
+from sknet_ops.backends import composed, cuda
+from sknet_ops.layers import ConvBnAct, MaxPool2d, SelectiveKernel
 from tests.cuda import build
-from tests.mindspore_tools import WithGradients, mode, relative, tensor  # noqa: F401  mode is a fixture
+from tests.mindspore_tools import (  # noqa: F401  mode is a fixture
+    WithGradients,
+    both_passes,
+    mode,
+    randomise,
+    relative,
+    tensor,
+)
 
 PRIMITIVES = (primitives.sk_conv, primitives.sk_attention, primitives.sk_select, primitives.selective_kernel)
 
@@ -66,3 +75,34 @@ def test_errors_reach_python(emulated_entries: None, mode: str, monkeypatch: pyt
     monkeypatch.setenv("SKNET_OPS_EMU_DEVICE", "nonsense")
     with pytest.raises(RuntimeError, match="selective_kernel: SKNET_OPS_EMU_DEVICE: got nonsense, expected three"):
         layer()(tensor(np.ones((2, 8, 5, 5)))).asnumpy()
+
+
+def test_what_the_library_has_not_is_mindspores(
+    mode: str,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A network of the models' layers: units from the library, plain convolutions and pooling of MindSpore's."""
+
+    def net() -> nn.Cell:
+        conv = ConvBnAct(nn.Conv2d(8, 8, 1, has_bias=False), nn.BatchNorm2d(8), nn.ReLU)
+        cell = nn.SequentialCell([conv, MaxPool2d(3, 1, "same"), layer()])
+        randomise(cell, 3)
+        return cell.set_train()
+
+    rng = np.random.default_rng(5)
+    x, dy = rng.standard_normal((2, 4, 8, 5, 6))
+    monkeypatch.delenv("SKNET_OPS_BACKEND", raising=False)
+    want = both_passes(net(), x, dy)
+    monkeypatch.setenv("SKNET_OPS_BACKEND", "cuda")
+    monkeypatch.setattr(cuda, "why_not", lambda: None)
+    monkeypatch.setattr(cuda, "LIBRARY", build.library("sknet_ops_cuda_emulated"))
+    for make in PRIMITIVES:
+        make.__wrapped__.cache_clear()
+    try:
+        assert isinstance(cuda.primitive("max_pool", dict(kernel=3, stride=1, padding=0, same=True)), composed.MaxPool)
+        assert cuda.primitive("sk_select", {}) is None
+        got = both_passes(net(), x, dy)
+    finally:
+        for make in PRIMITIVES:
+            make.__wrapped__.cache_clear()
+    assert {name: relative(got[name], want[name]) for name in want if relative(got[name], want[name]) > 1e-3} == {}

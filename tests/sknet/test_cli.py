@@ -54,16 +54,22 @@ def start(*argv: str, cwd: Path) -> subprocess.Popen:
 def test_train_and_validate(image_folder, tmp_path: Path) -> None:
     root = image_folder({"train": 12, "val": 6})
     recipe = tmp_path / "tiny.yaml"
-    recipe.write_text(TINY)
+    recipe.write_text(TINY + "amp_level: O2\n")  # as MindCV's recipes have it
     data = ["-c", str(recipe), "--data_dir", str(root)]
     trained = run("train.py", *data, "--ckpt_save_dir", str(tmp_path / "run"), "--distribute", "False", cwd=PYTHON)
     assert trained.returncode == 0, trained.stderr
     accuracy, path = re.search(r"^validation accuracy (\S+ %)\ncheckpoint (\S+)$", trained.stdout, re.M).groups()
     assert "Traceback" not in trained.stderr
+    note = f"amp_level: O2 in {recipe}, but device_target CPU has no mixed precision: computing in float32 (O0)"
+    assert note in trained.stdout.splitlines()
+    resolved = (tmp_path / "run" / "config.yaml").read_text().splitlines()
+    assert resolved[0] == f"# {note}"
+    assert "amp_level: O0" in resolved
 
     validated = run("validate.py", *data, "--ckpt_path", path, cwd=PYTHON)
     assert validated.returncode == 0, validated.stderr
     assert f"validation accuracy {accuracy}" in validated.stdout
+    assert note in validated.stdout.splitlines()
 
     cut = Path(path).read_bytes()[:5000]
     Path(path).write_bytes(cut)
@@ -168,6 +174,8 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
             1,
             f"File exists: '{__file__}'",
         ),
+        (["train", "--amp_level", "O2", "--data_dir", "DATA"], 1, "amp_level: O2 given, but this version has not: mix"),
+        (["validate", "--amp_level", "O2"], 1, "mixed precision on device_target CPU; give --amp_level O0"),
         (["validate", "--data_dir", "DATA"], 1, "ckpt_path: expected the checkpoint to validate"),
     ],
 )

@@ -45,7 +45,7 @@ def train(argv: list[str]) -> int:
 
 def validate(argv: list[str]) -> int:
     about = "Score a checkpoint on the image folder DATA_DIR/val/CLASS/IMAGE."
-    config = parse_args(argv, "sknet validate", about, training=False)
+    config = parse_args(argv, "sknet validate", about)
     _check_sknet_ops()
     from sknet.engine import validate as run
 
@@ -55,6 +55,8 @@ def validate(argv: list[str]) -> int:
         raise _readable(error) from error
     finally:
         gc.collect()
+    for note in config.notes:
+        print(note)
     print(f"{config.model}, {scores.images} images: {scores}")
     print(f"validation accuracy {100 * scores.top1:.2f} %")
     return 0

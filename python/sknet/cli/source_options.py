@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import argparse
 import gc
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from sknet.cli import commands
-from sknet.config import ConfigError
+from sknet.config import ConfigError, load_config
 from sknet.config.parsing import convert
 from sknet.deploy.images import Preprocessing
 from sknet.deploy.optional import MissingPackageError
@@ -81,13 +82,17 @@ def source_of(args: argparse.Namespace):
         value = getattr(args, key)
         if value is not None:
             options[key] = convert(key, value)
-    return open_source(
+    source = open_source(
         args.ckpt_path,
         config=args.config,
         class_names=args.class_names,
         num_classes=getattr(args, "num_classes", None),
         **options,
     )
+    if args.config and source.form == "native":
+        for note in load_config(args.config).notes:
+            print(note, file=sys.stderr)
+    return source
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import dataclasses
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from sknet.config.policy import parse_policy
 
@@ -15,6 +15,10 @@ from sknet.config.policy import parse_policy
 class ConfigError(ValueError):
     """A recipe or an option that cannot be used, naming it."""
 
+
+DEVICES = ("Ascend", "GPU", "CPU")
+# Where the operators take half precision maps. Those for GPUs do, but not under MindSpore.
+MIXED_PRECISION = ("Ascend",)
 
 _BOUNDS = {"at_least": operator.lt, "at_most": operator.gt, "below": operator.ge}
 
@@ -41,11 +45,13 @@ def _option(
 
 @dataclass
 class Config:
-    """A resolved recipe."""
+    """A resolved recipe. `notes` are lines on what was decided otherwise than the recipe's file says."""
+
+    notes: ClassVar[tuple[str, ...]] = ()
 
     mode: int = _option(0, "system", "0: graph mode, 1: PyNative", (0, 1))
     distribute: bool = _option(False, "system", "data parallel training over several processes")
-    device_target: str = _option("CPU", "system", "device to compute on")
+    device_target: str = _option("CPU", "system", "device to compute on", DEVICES)
     num_parallel_workers: int = _option(8, "system", "threads that prepare images, at most one a processor", at_least=1)
     val_while_train: bool = _option(True, "system", "validate while training; the best checkpoint needs it")
     val_interval: int = _option(1, "system", "epochs between validations", at_least=1)
@@ -128,7 +134,7 @@ class Config:
         0, "model", "steps between saved states within an epoch, beside those at its end; 0: none", at_least=0
     )
     epoch_size: int = _option(90, "model", "epochs", at_least=1)
-    dataset_sink_mode: bool = _option(True, "model", "feed data through a device queue; no effect on CPU")
+    dataset_sink_mode: bool = _option(True, "model", "feed data through a device queue; no effect here")
     amp_level: str = _option(
         "O0", "model", "mixed precision in training; O0: float32 throughout", ("O0", "O1", "O2", "O3")
     )
@@ -180,12 +186,17 @@ class Config:
         0.9999, "optimizer", "ema: share of the average that an update keeps", at_least=0, below=1
     )
 
-    def check(self, training: bool = True) -> None:
-        """ConfigError on the first value that is out of its range, naming the key.
+    def without_mixed_precision(self, file: str) -> None:
+        """Float32 instead of what `file` asks for, and a note that says so, where the device has nothing else."""
+        if self.amp_level in ("O1", "O2", "O3") and self.device_target not in MIXED_PRECISION:
+            self.notes = (
+                f"amp_level: {self.amp_level} in {file}, but device_target {self.device_target} has no mixed "
+                f"precision: computing in float32 (O0)",
+            )
+            self.amp_level = "O0"
 
-        Args:
-            training: False where nothing is trained. MindCV's recipes ask for mixed precision, but not in validation.
-        """
+    def check(self) -> None:
+        """ConfigError on the first value that is out of its range, naming the key."""
         for field in dataclasses.fields(self):
             value, meta = getattr(self, field.name), field.metadata
             if value is None:
@@ -210,7 +221,7 @@ class Config:
             raise ConfigError(f"eps: expected above 0 with opt {self.opt}, got 0")
         if self.pretrained and self.ckpt_path:
             raise ConfigError("pretrained: True given beside a ckpt_path; give one of the two")
-        self._check_available(training)
+        self._check_available()
 
     def _check_augmentation(self) -> None:
         jitter = self.color_jitter
@@ -224,13 +235,15 @@ class Config:
             except ValueError as error:
                 raise ConfigError(f"auto_augment: expected {error}; got {self.auto_augment}") from None
 
-    def _check_available(self, training: bool) -> None:
+    def _check_available(self) -> None:
         """ConfigError on what MindCV's keys can ask for and this version does not do."""
+        mixed = self.device_target in MIXED_PRECISION
         refused = {
-            "device_target": (self.device_target != "CPU", "any device but CPU; give --device_target CPU"),
             "amp_level": (
-                training and self.amp_level != "O0",
-                "mixed precision, which the CPU lacks; give --amp_level O0",
+                self.amp_level not in (("O0", "O1", "O2") if mixed else ("O0",)),
+                "norms in half precision; give --amp_level O2"
+                if mixed
+                else f"mixed precision on device_target {self.device_target}; give --amp_level O0",
             ),
             "dataset_download": (self.dataset_download, "downloading data sets; give --dataset_download False"),
             "use_nesterov": (

@@ -116,11 +116,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def load_config(path: str | os.PathLike | None = None, *, training: bool = True, **overrides: Any) -> Config:
+def load_config(path: str | os.PathLike | None = None, **overrides: Any) -> Config:
     """A checked recipe from a YAML file (or the defaults) and single values that win over it.
 
-    Args:
-        training: False: what training alone would need, and cannot have here, is no error.
+    Mixed precision that only the file asks for is given up, with a note, on a device that has none.
 
     Raises:
         ConfigError: no such file, unknown key (with the nearest known one), or a value that does not fit.
@@ -131,7 +130,9 @@ def load_config(path: str | os.PathLike | None = None, *, training: bool = True,
             raise ConfigError(f"unknown key {key!r}{_nearest(key, _FIELDS)}")
         values[key] = value
     config = Config(**{key: convert(key, value) for key, value in values.items()})
-    config.check(training)
+    if "amp_level" not in overrides:
+        config.without_mixed_precision(str(path))
+    config.check()
     return config
 
 
@@ -170,8 +171,8 @@ def build_parser(prog: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def parse_args(argv: list[str], prog: str, description: str, training: bool = True) -> Config:
-    """A checked recipe from the command line; `training` as in load_config.
+def parse_args(argv: list[str], prog: str, description: str) -> Config:
+    """A checked recipe from the command line.
 
     Raises:
         ConfigError: as in load_config; an unknown option also names the nearest.
@@ -184,10 +185,11 @@ def parse_args(argv: list[str], prog: str, description: str, training: bool = Tr
     values = vars(known)
     path = values.pop("config")
     options = {k: " ".join(v) if isinstance(v, list) else v for k, v in values.items()}
-    return load_config(path, training=training, **options)
+    return load_config(path, **options)
 
 
 def save_config(config: Config, path: str | os.PathLike) -> None:
-    """Write every key with its resolved value, as YAML that load_config reads."""
+    """Write every key with its resolved value, as YAML that load_config reads, under the notes as comments."""
     values = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(config).items()}
-    Path(path).write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    notes = "".join(f"# {note}\n" for note in config.notes)
+    Path(path).write_text(notes + yaml.safe_dump(values, sort_keys=False), encoding="utf-8")

@@ -80,7 +80,7 @@ def _recipe(config: str | None, options: dict[str, Any], notes: dict[str, Any]) 
     saved = {**notes.get("config", {}), **notes.get("preprocessing", {}), "model": notes.get("model")}
     values = {key: saved[key] for key in keys if saved.get(key) is not None}
     if config:
-        recipe = load_config(config, training=False)
+        recipe = load_config(config)
         values |= {key: getattr(recipe, key) for key in keys}
     values |= {key: value for key, value in options.items() if key in keys and value is not None}
     return load_config(None, **values)

@@ -18,6 +18,7 @@ from sknet.data.class_names import imagenet_classes
 from sknet.data.folder import ImageFolder, check_num_classes
 from sknet.data.pipeline import eval_batches, iterate
 from sknet.engine.checkpoint import read_sidecar
+from sknet.engine.device import use_device
 from sknet.engine.step import EvalStep
 from sknet.interrupt import Interrupt
 from sknet.weights import local_file
@@ -108,6 +109,7 @@ def validate(config: Config, progress: bool = True) -> Scores:
     checkpoint = local_file(config.ckpt_path)
     if not checkpoint.is_file():
         raise ConfigError(f"ckpt_path: no file {config.ckpt_path}")
+    use_device(config)
     folder = ImageFolder.open(config.data_dir, config.val_split, class_names(config, checkpoint))
     classes = check_num_classes(config.num_classes, folder)
     ms.set_context(mode=config.mode)

@@ -14,12 +14,14 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 
+import sknet_ops
 from sknet.config import Config, ConfigError, save_config
 from sknet.data.folder import ImageFolder, check_num_classes
 from sknet.data.loader import TrainBatches
 from sknet.data.pipeline import eval_batches, train_batches
 from sknet.engine.checkpoint import copy_checkpoint, is_finite, remove_checkpoint, save_checkpoint
 from sknet.engine.curves import plot_curves
+from sknet.engine.device import use_device
 from sknet.engine.environment import add_start
 from sknet.engine.evaluate import Scores, evaluate
 from sknet.engine.log import CsvLog, EpochProgress, TensorBoardLog, say
@@ -59,6 +61,7 @@ class Trainer:
         from sknet.models import create_model
 
         self.config = config
+        use_device(config)
         self.group = Group.join(config)
         self.train_folder = ImageFolder.open(config.data_dir, config.train_split)
         num_classes = check_num_classes(config.num_classes, self.train_folder)
@@ -80,6 +83,8 @@ class Trainer:
         if config.freeze_features:
             for parameter in self.net.get_parameters():
                 parameter.requires_grad = parameter.name in ("classifier.weight", "classifier.bias")
+        if config.amp_level != "O0":
+            sknet_ops.set_map_dtype(self.net, ms.float16)
         self.updates = Updates(self.net, config, learning_rates(config, self.steps), self.group.size)
         self.eval_step = EvalStep(self.net)
 
@@ -164,6 +169,10 @@ class Trainer:
         if not self.resumed:
             shutil.rmtree(self.run_dir / "tensorboard", ignore_errors=True)
         self.board = TensorBoardLog(self.run_dir / "tensorboard", progress.step)
+        for note in config.notes:
+            say(note)
+        if config.amp_level != "O0":
+            say(f"mixed precision ({config.amp_level}): maps in float16, parameters and statistics in float32")
         params = sum(p.size for p in self.net.trainable_params())
         say(
             f"{config.model}: {params:,} parameters, {len(self.train_folder.classes)} classes, "

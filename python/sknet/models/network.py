@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The network that a ModelSpec describes. Every convolution in it, and the pooling, runs through sknet_ops."""
 
+import mindspore as ms
 import mindspore.common.initializer as init
 from mindspore import Tensor, nn, ops
 
@@ -79,6 +80,8 @@ class SKNet(PhaseOnChange, nn.Cell):
 
     def construct(self, x: Tensor) -> Tensor:
         x = self.forward_features(x)
+        if x.dtype != ms.float32:  # in mixed precision, which ends here
+            x = ops.cast(x, ms.float32)
         return self.classifier(ops.mean(x, (2, 3)))
 
 

@@ -116,7 +116,7 @@ class Worker:
 
 
 def flush_bytes() -> int:
-    """Four times the largest cache, at least 64 MB."""
+    """Twice the largest cache, at least 64 MB: caches of half a gigabyte exist, and every contestant has its own."""
     largest = 0
     for index in range(8):
         try:
@@ -126,7 +126,7 @@ def flush_bytes() -> int:
             continue
         unit = {"K": 1 << 10, "M": 1 << 20}.get(text[-1:], 1)
         largest = max(largest, int(text.rstrip("KM")) * unit)
-    return max(4 * largest, 64 << 20)
+    return max(2 * largest, 64 << 20)
 
 
 def main() -> None:

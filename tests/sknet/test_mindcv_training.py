@@ -9,6 +9,7 @@ from sknet import create_model, load_weights
 
 ULP = 2.0**-24
 MARGIN = 3
+DRAWS = 5
 
 
 def relative(a: np.ndarray, b: np.ndarray) -> float:
@@ -52,16 +53,19 @@ def test_training_step(name: str, graph_mode: None) -> None:
         np.testing.assert_allclose(got[3][key], value, rtol=1e-4, atol=1e-5, err_msg=key)
 
     # A ReLU that opens or not for a rounding error makes single gradients differ by per cents. What this network makes
-    # of weights that differ in their last bit is the measure.
-    load_weights(
-        ours, {k: (w * (1 + ULP * rng.standard_normal(w.shape))).astype(np.float32) for k, w in weights.items()}
-    )
-    near = train_step(ours, x, labels)
+    # of weights that differ in their last bit is the measure: the most of several draws, as one may meet no such ReLU.
     errors = np.array([relative(got[2][key], want[2][key]) for key in want[2]])
-    allowed = np.array([relative(near[2][key], got[2][key]) for key in want[2]])
+    draws = []
+    for _ in range(DRAWS):
+        moved = {k: w * (1 + ULP * rng.standard_normal(w.shape)) for k, w in weights.items()}
+        load_weights(ours, {k: w.astype(np.float32) for k, w in moved.items()})
+        near = train_step(ours, x, labels)
+        draws.append([relative(near[2][key], got[2][key]) for key in want[2]])
+    median, largest = np.median(draws, axis=1).max(), np.max(draws)
     print(f"{name}: gradients' errors, median {np.median(errors):.1e}, largest {errors.max():.1e}; "
-          f"of one bit {np.median(allowed):.1e}, {allowed.max():.1e}")  # fmt: skip
-    assert errors.max() < MARGIN * allowed.max()
+          f"of one bit {median:.1e}, {largest:.1e}")  # fmt: skip
+    assert np.median(errors) < MARGIN * median
+    assert errors.max() < MARGIN * largest
     # The classifier's gradients pass through no ReLU.
     for key in ("classifier.weight", "classifier.bias"):
         assert relative(got[2][key], want[2][key]) < 1e-4

@@ -55,8 +55,8 @@ static void lane_planes(const LaneTiles& tiles, int64_t from, int64_t to, const 
   }
 }
 
-// A panel: a tile of `channels` planes, one after the other at distance kLaneTile. Channels of a large map lie whole
-// pages apart, which costs the caches more than the copy.
+// A panel: a tile of `channels` planes, at steps of 1 or 2, one after the other at distance kLaneTile. Channels of a
+// large map lie whole pages apart, which costs the caches more than the copy.
 static void lane_panel(const LaneSource& source, int64_t channels, const float* at, int64_t rows, int64_t columns,
                        float* to) {
   for (int64_t c = 0; c < channels; ++c, at += source.channel, to += kLaneTile) {
@@ -64,10 +64,8 @@ static void lane_panel(const LaneSource& source, int64_t channels, const float* 
       const float* from = at + r * source.pitch;
       if (source.step == 1) {
         copy_row(from, columns, to + r * columns);
-      } else if (source.step == 2) {
-        copy_every_other(from, columns, to + r * columns);
       } else {
-        for (int64_t i = 0; i < columns; ++i) to[r * columns + i] = from[i * source.step];
+        copy_every_other(from, columns, to + r * columns);
       }
     }
   }

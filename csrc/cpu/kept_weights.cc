@@ -4,7 +4,8 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
-#include <new>
+
+#include "cpu/memory.h"
 
 namespace sknet_ops {
 namespace {
@@ -51,9 +52,8 @@ float* kept_weights(KeptWeights* kept, int slot, uint64_t key, int64_t floats, b
   if (to.floats != floats) {
     std::free(to.data);
     to.data = nullptr, to.floats = 0;
-    const size_t bytes = (static_cast<size_t>(floats) * sizeof(float) + 63) / 64 * 64;
-    to.data = static_cast<float*>(std::aligned_alloc(64, bytes));
-    if (to.data == nullptr) throw std::bad_alloc();
+    int64_t room = floats;
+    to.data = cpu::allocate_floats(&room);
     to.floats = floats;
   }
   to.key = key;

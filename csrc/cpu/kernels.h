@@ -36,6 +36,8 @@ namespace sknet_ops::cpu::SKNET_ISA {
 //
 #include "cpu/kernel/weight_product.h"
 //
+#include "cpu/kernel/lane_panels.h"
+//
 #include "cpu/kernel/lane_planes.h"
 //
 #include "cpu/kernel/conv_forward.h"

@@ -2,9 +2,9 @@
 #include "cpu/scratch.h"
 
 #include <cstdlib>
-#include <new>
 #include <vector>
 
+#include "cpu/memory.h"
 #include "cpu/threads.h"
 
 namespace sknet_ops::cpu {
@@ -19,10 +19,8 @@ struct Block {
       std::free(data);
       data = nullptr;
       floats = 0;
-      const size_t bytes = (static_cast<size_t>(wanted) * sizeof(float) + 4095) / 4096 * 4096;
-      data = static_cast<float*>(std::aligned_alloc(4096, bytes));
-      if (data == nullptr) throw std::bad_alloc();
-      floats = static_cast<int64_t>(bytes / sizeof(float));
+      data = allocate_floats(&wanted);
+      floats = wanted;
     }
     return data;
   }

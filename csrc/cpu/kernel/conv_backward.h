@@ -9,6 +9,8 @@ struct EmitGradient {
   float* dx;
   int64_t stride, phase_row, phase_col, phase_width, dx_width;
   bool add;
+  const float* writes() const { return stride == 1 ? dx : nullptr; }
+  const float* reads() const { return nullptr; }
   void rows(int64_t at, int64_t rows, int64_t width, const float* from, int64_t pitch) {
     if (stride == 1) {
       each_vector(rows, width, from, pitch, [&](int64_t i, Vec v, int64_t n) {

@@ -156,9 +156,7 @@ static void lane_convolution(const LaneTiles& tiles, int64_t images, int64_t set
   using Emit = decltype(emitter(int64_t{}, int64_t{}, int64_t{}));
   const int64_t blocks = out.count();
   const LaneShares split(tiles.count(), images, sets, blocks, channels, Emit::kAnyOrder);
-  reserve_local(Local::kPlanes, split.together * split.range * channels * kLaneTile);
-  const int64_t none = 0;
-  const LaneSource panel_source{0, 1, kLaneTile, 1, &none};
+  reserve_local(Local::kPlanes, split.together * split.range * channels * kPanelTile);
   parallel(split.tasks(), [&](int64_t task, int worker) {
     int64_t rest = task;
     auto next = [&rest](int64_t of) {
@@ -184,7 +182,8 @@ static void lane_convolution(const LaneTiles& tiles, int64_t images, int64_t set
       for (int64_t k = 0; panels != nullptr && k < now * count; ++k) {
         const int64_t t = t0 + k % count;
         const float* at = planes_of(set, i0 + k / count) + source.offset[0] + tiles.offset(t, source);
-        lane_panel(source, channels, at, tiles.rows_of(t), tiles.columns_of(t), panels + k * channels * kLaneTile);
+        lane_panel(source, channels, at, tiles.rows_of(t), tiles.columns_of(t), tile,
+                   panels + k * channels * kPanelTile);
       }
       for (int64_t block = from; block < to; ++block) {
         const ChannelBlock b = out.at(block);
@@ -196,8 +195,8 @@ static void lane_convolution(const LaneTiles& tiles, int64_t images, int64_t set
             continue;
           }
           for (int64_t t = t0; t < t1; ++t) {
-            lane_tile(panel_source, channels, panels + (i * count + t - t0) * channels * kLaneTile, w, 1,
-                      tiles.rows_of(t) * tiles.columns_of(t), tiles.position(t), b.size, tile, planes);
+            panel_tile(panels + (i * count + t - t0) * channels * kPanelTile, channels, w,
+                       tiles.rows_of(t) * tiles.columns_of(t), tiles.position(t), b.size, tile, planes);
           }
         }
       }

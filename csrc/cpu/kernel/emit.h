@@ -3,7 +3,8 @@
 //
 // One object per plane. rows(at, rows, width, from, pitch) takes a run of rows, the first at position `at` of the
 // plane, each exactly once, in order; finish() follows when all are there. Where kAnyOrder is true nothing is carried
-// from run to run: several objects may share a plane.
+// from run to run: several objects may share a plane. writes() and reads() are planes that position `at` stands for in
+// memory, or null: what is worth fetching ahead.
 
 // step(i, v, n) for each vector v of a run, from its position i on; at the end of a row n < kVec, and past n v is zero.
 template <typename Step>
@@ -20,6 +21,8 @@ static inline void each_vector(int64_t rows, int64_t width, const float* from, i
 struct EmitRaw {
   static constexpr bool kAnyOrder = true;
   float* to;
+  const float* writes() const { return to; }
+  const float* reads() const { return nullptr; }
   void rows(int64_t at, int64_t rows, int64_t width, const float* from, int64_t pitch) {
     each_vector(rows, width, from, pitch, [&](int64_t i, Vec v, int64_t n) { store_some(to + at + i, v, n); });
   }
@@ -33,6 +36,8 @@ struct EmitMoments {
   Moments* slot;
   Moments sofar{0.0, 0.0};
   int64_t count = 0;
+  const float* writes() const { return to; }
+  const float* reads() const { return nullptr; }
   void rows(int64_t at, int64_t rows, int64_t width, const float* from, int64_t pitch) {
     Vec total{};
     each_vector(rows, width, from, pitch, [&](int64_t i, Vec v, int64_t n) {
@@ -74,6 +79,8 @@ struct EmitAffine {
   const float* residual;
   Affine affine;
   bool act;
+  const float* writes() const { return to; }
+  const float* reads() const { return residual; }
   void rows(int64_t at, int64_t rows, int64_t width, const float* from, int64_t pitch) {
     each_vector(rows, width, from, pitch, [&](int64_t i, Vec v, int64_t n) {
       v = apply(affine, v);
@@ -92,6 +99,8 @@ struct EmitPooled {
   bool act;
   float* slot;
   double total = 0.0;
+  const float* writes() const { return to; }
+  const float* reads() const { return nullptr; }
   void rows(int64_t at, int64_t rows, int64_t width, const float* from, int64_t pitch) {
     total +=
         static_cast<double>(act ? add<true>(at, rows, width, from, pitch) : add<false>(at, rows, width, from, pitch));

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Output planes by the kernels with channels in the lanes (lanes.h): tile by tile, turned and handed to their emitters.
 
-inline constexpr int64_t kLaneTile = 128;  // positions
-
 // Both tiles; positions past the last are computed upon but not used.
 inline constexpr int64_t kLaneTileFloats = 2 * (kLaneTile + kVec) * 2 * kVec;
 
@@ -55,22 +53,6 @@ static void lane_planes(const LaneTiles& tiles, int64_t from, int64_t to, const 
   }
 }
 
-// A panel: a tile of `channels` planes, at steps of 1 or 2, one after the other at distance kLaneTile. Channels of a
-// large map lie whole pages apart, which costs the caches more than the copy.
-static void lane_panel(const LaneSource& source, int64_t channels, const float* at, int64_t rows, int64_t columns,
-                       float* to) {
-  for (int64_t c = 0; c < channels; ++c, at += source.channel, to += kLaneTile) {
-    for (int64_t r = 0; r < rows; ++r) {
-      const float* from = at + r * source.pitch;
-      if (source.step == 1) {
-        copy_row(from, columns, to + r * columns);
-      } else {
-        copy_every_other(from, columns, to + r * columns);
-      }
-    }
-  }
-}
-
 inline constexpr int64_t kLaneEmits = 1024;  // most output planes of a task
 
 // How the output planes of some images are shared out, where each reads all of `channels` input channels. A task is a
@@ -83,7 +65,7 @@ struct LaneShares {
   bool apart;
   LaneShares(int64_t tile_count, int64_t n, int64_t set_count, int64_t blocks, int64_t channels, bool any_order)
       : images(n), sets(set_count), tiles(tile_count), range(tile_count), together(1), shares(1), apart(false) {
-    const int64_t room = second_level_floats() / 2, tile = max_of(1, channels * kLaneTile), even = 8 * workers();
+    const int64_t room = second_level_floats() / 2, tile = max_of(1, channels * kPanelTile), even = 8 * workers();
     if (range * tile > room) {
       range = max_of(1, room / tile);
       range = ceil_div(tiles, ceil_div(tiles, range));

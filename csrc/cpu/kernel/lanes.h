@@ -14,6 +14,9 @@ inline constexpr int kLanePixels = V == 2 ? 6 : 12;
 inline constexpr int kMostColumns = 12;
 #endif
 
+// Summands of a partial sum, as kChain of tap_block, but longer: every accumulator's partial sums go through memory.
+inline constexpr int64_t kLaneChain = 128;
+
 struct LaneSource {
   int64_t pitch;    // floats between rows of outputs
   int64_t step;     // floats between outputs in a row: 1, 2, or (for one row at a time, a tap each float) kVec
@@ -124,7 +127,8 @@ static void lane_rows(const LaneSource& s, int64_t channels, const float* x, con
   const int64_t pieces = ceil_div(width, kMost), widest = ceil_div(width, pieces);
   const int64_t together = rows > 1 && 2 * widest <= kLanePixels<V> ? 2 : 1;
   // Chains as in tap_block, the weights of one in the first-level cache for all positions.
-  const int64_t chunk = s.taps > 0 ? max_of(1, kChain / s.taps) : channels;
+  const int64_t chain = s.step == kVec ? kChain : kLaneChain;  // whole vectors of inputs fill the cache sooner
+  const int64_t chunk = s.taps > 0 ? max_of(1, chain / s.taps) : channels;
   for (int64_t first = 0; first < channels; first += chunk) {
     const int64_t now = min_of(chunk, channels - first);
     const float* wc = w + first * s.taps * V * kVec;

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// Memory for floats that stays in use.
+#pragma once
+
+#include <cstdint>
+
+namespace sknet_ops::cpu {
+
+// At least *floats, which becomes how many there are. 64-byte aligned, contents undefined; large ones in huge pages
+// where the system has them to give, as their pages would cost the address caches more than the data. Released by
+// std::free. Throws std::bad_alloc.
+float* allocate_floats(int64_t* floats);
+
+}  // namespace sknet_ops::cpu

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 from mindspore import Tensor
 
@@ -109,16 +110,18 @@ def profile(net: Callable, *inputs: Tensor, runs: int = 10) -> Profile:
     limits = roofline()
     for _ in range(2):
         _finish(net(*inputs))
-    walls, notes = [], []
-    for _ in range(runs):
-        binary.library().sknet_ops_profile_start()
-        try:
+    library = binary.library()
+    walls, counts = [], [0]
+    library.sknet_ops_profile_start()
+    try:  # one call right after the other: what else runs between would cool caches and send threads to sleep
+        for _ in range(runs):
             start = time.perf_counter()
             _finish(net(*inputs))
             walls.append(time.perf_counter() - start)
-        finally:
-            count = binary.library().sknet_ops_profile_stop()
-        notes.append(_read(count))
+            counts.append(library.sknet_ops_profile_count())
+    finally:
+        library.sknet_ops_profile_stop()
+    notes = [_read(first, last) for first, last in pairwise(counts)]
     if not notes[0]:
         checks.fail(ValueError, _OP, "net", "one that calls no op of sknet_ops", "one that does: sknet_ops.fuse(net)")
     ops = tuple(_summary(key, [run[key] for run in notes if key in run], limits) for key in notes[0])
@@ -150,13 +153,13 @@ def _measure(isa: str, threads: int) -> Roofline:
 _Key = tuple[str, str]
 
 
-def _read(count: int) -> dict[_Key, list[float]]:
-    """Seconds of every call, by op and shapes."""
+def _read(first: int, last: int) -> dict[_Key, list[float]]:
+    """Seconds of every call that the notes [first, last) tell of, by op and shapes."""
     function = binary.library().sknet_ops_profile_note
     function.restype = ctypes.c_double
     op, shapes = ctypes.c_char_p(), ctypes.c_char_p()
     found: dict[_Key, list[float]] = {}
-    for index in range(count):
+    for index in range(first, last):
         seconds = function(index, ctypes.byref(op), ctypes.byref(shapes))
         found.setdefault((op.value.decode(), shapes.value.decode()), []).append(seconds)
     return found

@@ -56,10 +56,14 @@ SKNET_OPS_API void sknet_ops_profile_start() {
   g_enabled.store(true);
 }
 
-// Number of notes taken.
-SKNET_OPS_API int sknet_ops_profile_stop() {
+SKNET_OPS_API void sknet_ops_profile_stop() {
   using namespace sknet_ops::profile;
   g_enabled.store(false);
+}
+
+// Number of notes taken so far.
+SKNET_OPS_API int sknet_ops_profile_count() {
+  using namespace sknet_ops::profile;
   const std::lock_guard<std::mutex> guard(g_lock);
   return static_cast<int>(g_notes.size());
 }

@@ -25,7 +25,11 @@ struct EmitGradient {
       for (int64_t b = 0; b < width;) {
         const int64_t now = min_of(width - b, phase_width - column);
         float* to = dx + (row * stride + phase_row) * dx_width + column * stride + phase_col;
-        for (int64_t i = 0; i < now; ++i) to[i * stride] = add ? to[i * stride] + from[b + i] : from[b + i];
+        if (stride == 2) {
+          store_every_other(from + b, now, to, add);
+        } else {
+          for (int64_t i = 0; i < now; ++i) to[i * stride] = add ? to[i * stride] + from[b + i] : from[b + i];
+        }
         b += now, column += now;
         if (column == phase_width) column = 0, ++row;
       }

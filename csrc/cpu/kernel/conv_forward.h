@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Multi-branch grouped convolution, forward.
 
-// Output channels are worked on in blocks of 8, 4, 2 and 1.
+// Output channels are worked on in blocks of 8 and 4, the rest in one of 3, 2 or 1.
 #if SKNET_VEC == 16 || defined(__aarch64__)
 inline constexpr int64_t kBlock = 8;
 #else
@@ -13,22 +13,15 @@ struct ChannelBlock {
 };
 
 static inline int64_t block_count(int64_t channels) {
-  int64_t rest = channels % kBlock, count = channels / kBlock;
-  for (int64_t size = kBlock / 2; size > 0; size /= 2) {
-    if (rest >= size) ++count, rest -= size;
-  }
-  return count;
+  const int64_t rest = channels % kBlock;
+  return channels / kBlock + rest / 4 + (rest % 4 > 0 ? 1 : 0);
 }
 
 static inline ChannelBlock block_at(int64_t channels, int64_t index) {
-  const int64_t whole = channels / kBlock;
+  const int64_t whole = channels / kBlock, first = whole * kBlock, rest = channels - first;
   if (index < whole) return {index * kBlock, kBlock};
-  int64_t first = whole * kBlock, rest = channels - first;
-  for (int64_t size = kBlock / 2;; size /= 2) {
-    if (rest < size) continue;
-    if (index-- == whole) return {first, size};
-    first += size, rest -= size;
-  }
+  if (rest < 4) return {first, rest};
+  return index == whole ? ChannelBlock{first, 4} : ChannelBlock{first + 4, rest - 4};
 }
 
 static inline void tap_run_block(int64_t size, const float* x, int64_t channel, int64_t channels, const int64_t* offset,
@@ -38,6 +31,7 @@ static inline void tap_run_block(int64_t size, const float* x, int64_t channel, 
     case 8: tap_run<8>(x, channel, channels, offset, taps, w, out, out_stride, vectors, false); break;
 #endif
     case 4: tap_run<4>(x, channel, channels, offset, taps, w, out, out_stride, vectors, false); break;
+    case 3: tap_run<3>(x, channel, channels, offset, taps, w, out, out_stride, vectors, false); break;
     case 2: tap_run<2>(x, channel, channels, offset, taps, w, out, out_stride, vectors, false); break;
     default: tap_run<1>(x, channel, channels, offset, taps, w, out, out_stride, vectors, false); break;
   }
@@ -51,6 +45,7 @@ static inline void tap_run_exact_block(int64_t size, const float* x, int64_t cha
     case 8: tap_run_exact<8>(x, channel, channels, offset, taps, w, out, out_stride, length); break;
 #endif
     case 4: tap_run_exact<4>(x, channel, channels, offset, taps, w, out, out_stride, length); break;
+    case 3: tap_run_exact<3>(x, channel, channels, offset, taps, w, out, out_stride, length); break;
     case 2: tap_run_exact<2>(x, channel, channels, offset, taps, w, out, out_stride, length); break;
     default: tap_run_exact<1>(x, channel, channels, offset, taps, w, out, out_stride, length); break;
   }
@@ -65,7 +60,7 @@ static inline int64_t tile_stride(int64_t size, int64_t pitch) {
 }
 static inline int64_t tile_floats(int64_t pitch) {
   int64_t most = 0;
-  for (int64_t size = 1; size <= kBlock; size *= 2) most = max_of(most, size * tile_stride(size, pitch));
+  for (int64_t size = 1; size <= kBlock; ++size) most = max_of(most, size * tile_stride(size, pitch));
   return most;
 }
 

@@ -7,7 +7,7 @@ struct Block {
 #if SKNET_VEC == 16 || defined(__aarch64__)  // 32 registers
   static constexpr int kVectors = CO == 8 ? 3 : 6;
 #else  // 16 registers
-  static constexpr int kVectors = CO == 8 ? 1 : CO == 4 ? 3 : 4;
+  static constexpr int kVectors = CO == 8 ? 1 : CO >= 3 ? 3 : 4;
 #endif
 };
 

@@ -30,6 +30,27 @@ static inline void copy_every_other(const float* from, int64_t count, float* to)
 #endif
 }
 
+// The way back: every other float of `to` becomes, or grows by, one of `count`. What lies between is not touched.
+static inline void store_every_other(const float* from, int64_t count, float* to, bool add) {
+#if SKNET_VEC == 16
+  VecIndex low{}, high{};
+  for (int i = 0; i < kVec; ++i) low[i] = i / 2, high[i] = kVec / 2 + i / 2;
+  auto half = [add](float* at, Vec v, __mmask16 lanes) {
+    if (add) v += reinterpret_cast<Vec>(_mm512_maskz_loadu_ps(lanes, at));
+    _mm512_mask_storeu_ps(at, lanes, reinterpret_cast<__m512>(v));
+  };
+  for (int64_t j = 0; j < count; j += kVec) {
+    const int64_t n = min_of(count - j, kVec);
+    const Vec v = load_some(from + j, n);
+    const uint32_t lanes = 0x55555555u >> (2 * (kVec - n));
+    half(to + 2 * j, __builtin_shuffle(v, low), static_cast<__mmask16>(lanes));
+    if (lanes >> 16 != 0) half(to + 2 * j + kVec, __builtin_shuffle(v, high), static_cast<__mmask16>(lanes >> 16));
+  }
+#else
+  for (int64_t j = 0; j < count; ++j) to[2 * j] = add ? to[2 * j] + from[j] : from[j];
+#endif
+}
+
 // One source plane (h, w) into its padded phases.
 static void pad_plane(const PlaneLayout& l, const float* source, float* padded) {
   const int64_t s = l.stride;

@@ -89,9 +89,10 @@ static void panel_rows(const float* panel, int64_t channels, const float* w, int
   for (int64_t first = 0; first < channels; first += kLaneChain) {
     const int64_t now = min_of(kLaneChain, channels - first);
     const float* from = panel + first * kPanelStep;
+    const float* weights = w + first * V * kVec;
     float* to = out;
     for (int64_t b = 0; b < cut.count; ++b, from += channels * kPanelStep, to += cut.width * V * kVec) {
-      kLaneBlocks<V, 1, 1>[cut.width_of(b)](source, now, from, w + first* V* kVec, to, 0, first > 0);
+      kLaneBlocks<V, 1, 1>[cut.width_of(b)](source, now, from, weights, to, 0, first > 0);
       ahead->portion();
     }
   }

@@ -6,15 +6,23 @@ from __future__ import annotations
 from mindspore import nn
 
 from sknet_ops import binary
+from sknet_ops.sequences import arrange, take_back
 
 
 def freeze(net: nn.Cell) -> nn.Cell:
-    """Lets the ops of a network keep their packed weights from call to call, in inference.
+    """Lets the ops of a network keep their packed weights from call to call, and run as few ops, in inference.
 
     The CPU kernels want weights in an order of their own. Without this they bring them into it at every call, since
     anybody may have changed a parameter, and for single images that is much of the time; it costs the memory of the
-    weights a second time (up to 16/9 of that, for 3x3 kernels in Winograd's way). Results are the same bit for bit.
-    Training does not look at it, and other backends have nothing to keep.
+    weights a second time (up to 16/9 of that, for 3x3 kernels in Winograd's way).
+
+    And MindSpore spends some 0.1 ms on each op that it calls between others. So the largest parts of the network that
+    do nothing but pass one tensor through layers of this package, often all that comes before the classifier, run as
+    one op (``op_sequence``) that makes the same calls by itself; :func:`sknet_ops.profile` still tells them apart. A
+    part of which a cell is in training, or has a hook, runs cell by cell.
+
+    Results are the same bit for bit, and so are gradients. Training does not look at it, and other backends have
+    nothing to keep.
 
     Call it once the weights are loaded, before the network is first compiled: a graph that was compiled before keeps
     its old form. Parameters that move or change as a whole are noticed, a single changed value is not: freeze again
@@ -31,7 +39,9 @@ def freeze(net: nn.Cell) -> nn.Cell:
         ValueError: It has no such layers.
         BinaryMissingError: If the native library has not been built.
     """
-    return _mark("freeze", net, True)
+    _mark("freeze", net, True)
+    arrange(net)
+    return net
 
 
 def unfreeze(net: nn.Cell) -> nn.Cell:
@@ -47,5 +57,6 @@ def _mark(name: str, net: nn.Cell, frozen: bool) -> nn.Cell:
         raise ValueError(f"{name}: net: got {type(net).__name__} without layers of sknet_ops, expected some: see fuse")
     for conv in holders:
         object.__setattr__(conv, "weights_frozen", frozen)
+    take_back(net)
     binary.library().sknet_ops_forget_kept_weights()
     return net

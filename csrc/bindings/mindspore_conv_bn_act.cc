@@ -5,6 +5,7 @@
 //                   -> dx, dweight, dgamma, dbeta[, dresidual]
 // The last inputs of the gradient are there in training, dresidual if the op had a residual.
 #include "bindings/mindspore_op.h"
+#include "bindings/step.h"
 
 namespace sknet_ops::glue {
 namespace {
@@ -33,6 +34,7 @@ struct ConvBnAct {
   static constexpr const char* kName = "conv_bn_act";
   static int inputs(const Attrs& a) { return a.residual ? 7 : 6; }
   static int outputs(const Attrs& a) { return a.norm.training ? 4 : 1; }
+  static bool is_map(int i) { return i == 0 || i == 6; }
   static std::string input_name(const Attrs&, int i) {
     static const char* const names[] = {"x", "weight", "gamma", "beta", "moving_mean", "moving_variance", "residual"};
     return names[i];
@@ -117,6 +119,11 @@ struct ConvBnActGrad {
 };
 
 }  // namespace
+
+std::unique_ptr<Step> conv_bn_act_step(mindspore::AotExtra& extra) {
+  return std::make_unique<StepOf<ConvBnAct>>(extra);
+}
+
 }  // namespace sknet_ops::glue
 
 SKNET_OPS_MINDSPORE_OP(conv_bn_act, sknet_ops::glue::ConvBnAct)

@@ -2,6 +2,7 @@
 // max_pool       x -> y
 // max_pool_grad  dy, x -> dx
 #include "bindings/mindspore_op.h"
+#include "bindings/step.h"
 
 namespace sknet_ops::glue {
 namespace {
@@ -19,6 +20,7 @@ struct MaxPool {
   static constexpr const char* kName = "max_pool";
   static int inputs(const Attrs&) { return 1; }
   static int outputs(const Attrs&) { return 1; }
+  static bool is_map(int i) { return i == 0; }
   static std::string input_name(const Attrs&, int) { return "x"; }
 
   static std::vector<Dims> infer(const Attrs& a, const Shapes& in) {
@@ -57,6 +59,9 @@ struct MaxPoolGrad {
 };
 
 }  // namespace
+
+std::unique_ptr<Step> max_pool_step(mindspore::AotExtra& extra) { return std::make_unique<StepOf<MaxPool>>(extra); }
+
 }  // namespace sknet_ops::glue
 
 SKNET_OPS_MINDSPORE_OP(max_pool, sknet_ops::glue::MaxPool)

@@ -8,6 +8,7 @@
 // The last inputs of the gradient are there in training. The attention is given out to be looked at: no gradient
 // flows back through that output.
 #include "bindings/mindspore_branches.h"
+#include "bindings/step.h"
 
 namespace sknet_ops::glue {
 namespace {
@@ -53,6 +54,7 @@ struct SelectiveKernel {
   static constexpr const char* kName = "selective_kernel";
   static int inputs(const Attrs& a) { return a.all_inputs(); }
   static int outputs(const Attrs& a) { return a.norm.training ? 9 : 2; }
+  static bool is_map(int i) { return i == 0; }
   static std::string input_name(const Attrs& a, int i) {
     return i < a.inputs() ? branch_input_name(a, i) : kAttentionInputs[i - a.inputs()];
   }
@@ -130,6 +132,11 @@ struct SelectiveKernelGrad {
 };
 
 }  // namespace
+
+std::unique_ptr<Step> selective_kernel_step(mindspore::AotExtra& extra) {
+  return std::make_unique<StepOf<SelectiveKernel>>(extra);
+}
+
 }  // namespace sknet_ops::glue
 
 SKNET_OPS_MINDSPORE_OP(selective_kernel, sknet_ops::glue::SelectiveKernel)

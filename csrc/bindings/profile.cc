@@ -18,7 +18,7 @@ namespace {
 
 struct Note {
   const char* op;
-  std::string shapes;  // "8,64,56,56;64,32,3,3;...": the inputs, then the outputs
+  std::size_t shapes;  // where in g_dims its shapes begin: number of buffers, then for each its rank and dimensions
   double seconds;
 };
 
@@ -26,21 +26,37 @@ constexpr std::size_t kMaxNotes = 1 << 20;  // somebody may forget to stop
 
 std::mutex g_lock;
 std::vector<Note> g_notes;
+std::vector<int64_t> g_dims;
+std::string g_text;
+
+// "8,64,56,56;64,32,3,3;...": the inputs, then the outputs.
+void write_shapes(std::size_t at, std::string* text) {
+  text->clear();
+  const int64_t buffers = g_dims[at++];
+  for (int64_t i = 0; i < buffers; ++i) {
+    if (i > 0) *text += ';';
+    const int64_t ndim = g_dims[at++];
+    for (int64_t d = 0; d < ndim; ++d) *text += (d > 0 ? "," : "") + std::to_string(g_dims[at++]);
+  }
+}
 
 }  // namespace
 
 void Timer::note(std::chrono::steady_clock::time_point end) const noexcept {
   const double seconds = std::chrono::duration<double>(end - start_).count();
+  // No text yet: a network's time includes that of its notes.
+  const std::lock_guard<std::mutex> guard(g_lock);
+  if (g_notes.size() >= kMaxNotes) return;
+  const std::size_t begin = g_dims.size();
   try {
-    std::string text;
+    g_dims.push_back(buffers_);
     for (int i = 0; i < buffers_; ++i) {
-      if (i > 0) text += ';';
-      for (int d = 0; d < ndims_[i]; ++d) text += (d > 0 ? "," : "") + std::to_string(shapes_[i][d]);
+      g_dims.push_back(ndims_[i]);
+      g_dims.insert(g_dims.end(), shapes_[i], shapes_[i] + ndims_[i]);
     }
-    const std::lock_guard<std::mutex> guard(g_lock);
-    if (g_notes.size() < kMaxNotes) g_notes.push_back({op_, text, seconds});
+    g_notes.push_back({op_, begin, seconds});
   } catch (const std::bad_alloc&) {
-    // One note less: the op itself has done its work.
+    g_dims.resize(begin);  // one note less: the op itself has done its work
   }
 }
 
@@ -53,6 +69,7 @@ SKNET_OPS_API void sknet_ops_profile_start() {
   using namespace sknet_ops::profile;
   const std::lock_guard<std::mutex> guard(g_lock);
   g_notes.clear();
+  g_dims.clear();
   g_enabled.store(true);
 }
 
@@ -68,14 +85,16 @@ SKNET_OPS_API int sknet_ops_profile_count() {
   return static_cast<int>(g_notes.size());
 }
 
-// Seconds of note `index`, its op and shapes by pointers that live until the next start; -1 past the last.
+// Seconds of note `index`, its op and shapes by pointers that live until the next question or start; -1
+// past the last.
 SKNET_OPS_API double sknet_ops_profile_note(int index, const char** op, const char** shapes) {
   using namespace sknet_ops::profile;
   const std::lock_guard<std::mutex> guard(g_lock);
   if (index < 0 || index >= static_cast<int>(g_notes.size())) return -1;
   const Note& note = g_notes[static_cast<std::size_t>(index)];
   *op = note.op;
-  *shapes = note.shapes.c_str();
+  write_shapes(note.shapes, &g_text);
+  *shapes = g_text.c_str();
   return note.seconds;
 }
 

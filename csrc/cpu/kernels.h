@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <new>
+#include <type_traits>
 #if SKNET_VEC >= 8
 #include <immintrin.h>
 #endif
@@ -58,10 +59,20 @@ namespace sknet_ops::cpu::SKNET_ISA {
 //
 #include "cpu/kernel/peak.h"
 
+// A frozen layer's op is one of a network in inference.
+template <typename Params>
+static bool is_frozen(const Params& params) {
+  if constexpr (std::is_same_v<Params, ConvBnActParams> || std::is_same_v<Params, SelectiveKernelParams>) {
+    return params.kept != nullptr;
+  } else {
+    return false;
+  }
+}
+
 // Every op holds the pool and the scratch memory from entry to exit.
 template <typename Params, typename Tensors, void (*kOp)(const Params&, const Tensors&)>
 static void scoped(const Params& params, const Tensors& tensors) {
-  OpScope scope;
+  const OpScope scope(is_frozen(params));
   kOp(params, tensors);
 }
 

@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <new>
+#include <utility>
 
 namespace sknet_ops::cpu {
 namespace {
@@ -24,6 +25,16 @@ float* allocate_floats(int64_t* floats) {
 #endif
   *floats = static_cast<int64_t>(bytes / sizeof(float));
   return data;
+}
+
+float* GrowingFloats::at_least(int64_t floats) {
+  if (floats > floats_) {
+    std::free(std::exchange(data_, nullptr));
+    floats_ = 0;
+    data_ = allocate_floats(&floats);
+    floats_ = floats;
+  }
+  return data_;
 }
 
 }  // namespace sknet_ops::cpu

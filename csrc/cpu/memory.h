@@ -11,4 +11,16 @@ namespace sknet_ops::cpu {
 // std::free. Throws std::bad_alloc.
 float* allocate_floats(int64_t* floats);
 
+// One such piece that grows and is kept until the process ends.
+class GrowingFloats {
+ public:
+  float* data() const { return data_; }
+  // What it held is lost if it has to grow. Throws std::bad_alloc, and is empty then.
+  float* at_least(int64_t floats);
+
+ private:
+  float* data_ = nullptr;
+  int64_t floats_ = 0;
+};
+
 }  // namespace sknet_ops::cpu

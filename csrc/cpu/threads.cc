@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
@@ -18,7 +19,12 @@ namespace sknet_ops::cpu {
 namespace {
 
 constexpr int kMaxThreads = 256;
-constexpr int kSpins = 4000;  // some 20 us: shorter than a wake-up, long enough to catch the next phase of an op
+// How long a worker looks for the next tasks before it sleeps. Between the ops of a network MindSpore may run others,
+// on all cores, which a spinning worker would slow; in inference there are hardly any, and a wake-up costs more than
+// most gaps last. (Other pools spin for 1 ms, or 200 ms, whatever they run.)
+constexpr std::chrono::microseconds kSpin{100}, kLongSpin{1000};
+constexpr int kPauses = 64;            // between two looks at the clock
+constexpr int kLooksForOthers = 4000;  // of a caller whose workers are not done, before it yields
 
 std::atomic<bool> g_ignore_environment{false};
 
@@ -60,6 +66,27 @@ struct alignas(64) Share {
   int64_t end = 0;
 };
 
+// One spell of spinning.
+class Spin {
+ public:
+  explicit Spin(std::chrono::microseconds length) : length_(length) {}
+
+  bool goes_on() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+    if (++pauses_ % kPauses != 0) return true;
+    const auto now = std::chrono::steady_clock::now();
+    if (pauses_ == kPauses) end_ = now + length_;
+    return now < end_;
+  }
+
+ private:
+  const std::chrono::microseconds length_;
+  int64_t pauses_ = 0;
+  std::chrono::steady_clock::time_point end_;
+};
+
 struct Pool {
   std::mutex op;    // one op at a time
   std::mutex lock;  // guards sleeping and starting
@@ -68,7 +95,8 @@ struct Pool {
   Share shares[kMaxThreads];
   std::atomic<int> busy{0};  // workers that have not finished the current generation
   std::atomic<int> sleeping{0};
-  std::atomic<int> wanted{1};  // workers in the current op, the caller included
+  std::atomic<int> wanted{1};       // workers in the current op, the caller included
+  std::atomic<bool> linger{false};  // the current op's wish
   TaskFn fn = nullptr;
   void* context = nullptr;
   int started = 1;
@@ -94,12 +122,8 @@ struct Pool {
   void work(int worker, uint64_t seen) {
     for (;;) {
       uint64_t now = generation.load(std::memory_order_acquire);
-      for (int i = 0; now == seen && i < kSpins; ++i) {
-#if defined(__x86_64__)
-        __builtin_ia32_pause();
-#endif
+      for (Spin spin(linger.load(std::memory_order_relaxed) ? kLongSpin : kSpin); now == seen && spin.goes_on();)
         now = generation.load(std::memory_order_acquire);
-      }
       if (now == seen) {
         std::unique_lock<std::mutex> guard(lock);
         sleeping.fetch_add(1);
@@ -152,9 +176,10 @@ void ignore_omp_num_threads(bool ignore) { g_ignore_environment.store(ignore); }
 
 int workers() { return pool().wanted.load(std::memory_order_relaxed); }
 
-OpScope::OpScope() {
+OpScope::OpScope(bool linger) {
   Pool& p = pool();
   p.op.lock();
+  p.linger.store(linger, std::memory_order_relaxed);
   p.wanted.store(num_threads(), std::memory_order_relaxed);
 }
 
@@ -180,7 +205,7 @@ void run_tasks(int64_t tasks, TaskFn fn, void* context) {
   if (p.sleeping.load() > 0) p.wake.notify_all();
   p.drain(0, wanted);
   for (int i = 0; p.busy.load(std::memory_order_acquire) > 0; ++i) {
-    if (i >= kSpins) sched_yield();  // a preempted worker needs the core more than we do
+    if (i >= kLooksForOthers) sched_yield();  // a preempted worker needs the core more than we do
   }
 }
 

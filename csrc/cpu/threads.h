@@ -19,7 +19,8 @@ void run_tasks(int64_t tasks, TaskFn fn, void* context);
 // memory and the pool have one owner.
 class OpScope {
  public:
-  OpScope();
+  // `linger`: the next op is likely to follow at once, so the workers had better not sleep soon.
+  explicit OpScope(bool linger = false);
   ~OpScope();
   OpScope(const OpScope&) = delete;
   OpScope& operator=(const OpScope&) = delete;

@@ -14,8 +14,8 @@ becomes
         identity = self.down_sample(x)
     out = self.sknet_fused[0](out, identity)
 
-in a subclass made for the purpose, which the cell then gets as its class; the cells themselves stay. The new source is
-known to ``linecache``, because graph mode compiles a method from its source.
+in a subclass made for the purpose, which the cell then gets as its class; the cells themselves stay. Its source
+is kept, because graph mode compiles a method from it.
 
 The convolution moves down to where the run ends. So between its statements nothing may stand that touches the value on
 its way, assigns what the convolution reads, or does more than assign to plain names.
@@ -26,7 +26,6 @@ from __future__ import annotations
 import ast
 import copy
 import inspect
-import linecache
 import textwrap
 import types
 from collections.abc import Iterator
@@ -38,6 +37,7 @@ from sknet_ops.fusion.sequential import OnLeft, only_run
 from sknet_ops.fusion.step import FusedRun
 from sknet_ops.layers.holders import UnsupportedCellError, describe, is_relu
 from sknet_ops.layers.phase import PhaseOnChange
+from sknet_ops.source import compile_known
 
 FUSED_ATTRIBUTE = "sknet_fused"
 
@@ -133,16 +133,13 @@ def _subclass(cls: type[nn.Cell], sources: dict[str, str], originals: dict[str, 
 
 
 def _compile(source: str, original: types.FunctionType, cls: type[nn.Cell]) -> types.FunctionType:
-    filename = f"<sknet_ops.fuse {cls.__qualname__}.{original.__name__} {len(_classes)}>"
-    lines = source.splitlines(keepends=True)
-    linecache.cache[filename] = (len(source), None, lines, filename)
     scope: dict = {}
-    exec(compile(source, filename, "exec"), original.__globals__, scope)
+    exec(compile_known(source, f"fuse {cls.__qualname__}.{original.__name__}"), original.__globals__, scope)
     function = scope[original.__name__]
     function.__defaults__ = original.__defaults__
     function.__kwdefaults__ = original.__kwdefaults__
     function.__qualname__ = original.__qualname__
-    function.source = (lines, 1)  # where MindSpore looks should linecache have been cleared
+    function.source = (source.splitlines(keepends=True), 1)  # where MindSpore looks should linecache have been cleared
     return function
 
 

@@ -74,11 +74,16 @@ def is_relu(activation: object) -> bool:
     return True
 
 
+def has_hook(cell: nn.Cell) -> bool:
+    """Whether somebody listens in on the cell."""
+    hooks = ("_forward_pre_hook", "_forward_hook", "_backward_pre_hook", "_backward_hook")
+    return any(getattr(cell, name, None) for name in hooks)
+
+
 def refuse_hooks(cell: nn.Cell) -> None:
     """Raises UnsupportedCellError if somebody registered a hook on the cell: a fused op would not call it."""
-    for hooks in ("_forward_pre_hook", "_forward_hook", "_backward_pre_hook", "_backward_hook"):
-        if getattr(cell, hooks, None):
-            raise UnsupportedCellError(f"{describe(cell)} has a hook, which a fused op could not call")
+    if has_hook(cell):
+        raise UnsupportedCellError(f"{describe(cell)} has a hook, which a fused op could not call")
 
 
 def _plain(cell: object, cls: type[nn.Cell], name: str) -> None:

@@ -18,8 +18,9 @@ from sknet_ops.primitives import selective_kernel as _selective_kernel
 from sknet_ops.primitives import sk_attention as _sk_attention
 from sknet_ops.primitives import sk_conv as _sk_conv
 from sknet_ops.primitives import sk_select as _sk_select
+from sknet_ops.primitives.op_sequence import op_sequence
 
-__all__ = ["conv_bn_act", "max_pool", "selective_kernel", "sk_attention", "sk_conv", "sk_select"]
+__all__ = ["conv_bn_act", "max_pool", "op_sequence", "selective_kernel", "sk_attention", "sk_conv", "sk_select"]
 
 
 def _chosen(native: Callable) -> Callable:

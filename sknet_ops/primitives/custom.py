@@ -9,7 +9,7 @@ from mindspore import ops
 
 from sknet_ops import backends
 
-Attribute = bool | int | float | tuple[int, ...]
+Attribute = bool | int | float | str | tuple[int, ...]
 
 
 def make_custom(
@@ -18,6 +18,7 @@ def make_custom(
     attrs: Mapping[str, Attribute],
     bprop: Callable | None = None,
     writes_inputs: bool = False,
+    about: str | None = None,
 ) -> ops.Custom:
     """The primitive `op` of the native library.
 
@@ -28,6 +29,7 @@ def make_custom(
         bprop: Gradient, a function of fixed arity (see :mod:`sknet_ops.primitives.arity`); None for a gradient op.
         writes_inputs: The op updates running statistics in place. Without the mark graph mode merges equal calls and
             drops calls whose result is unused, and the update is lost.
+        about: What the log says in place of the attributes.
 
     Raises:
         BinaryMissingError: If the native library has not been built.
@@ -35,7 +37,7 @@ def make_custom(
     """
     path = backends.library_path(op)
     if bprop is not None:
-        backends.log_choice(op, ", ".join(f"{name}={value}" for name, value in attrs.items()))
+        backends.log_choice(op, about or ", ".join(f"{name}={value}" for name, value in attrs.items()))
     custom = ops.Custom(f"{path}:{op}", func_type="aot", bprop=bprop)
     custom.add_prim_attr("reg_op_name", op)
     custom.add_prim_attr("output_names", outputs)

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cells that run a recorded method as one op."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mindspore import ParameterTuple, Tensor, dtype, nn
+from mindspore.ops import constexpr
+
+from sknet_ops import backends, primitives
+from sknet_ops.backends import cpu, reference
+from sknet_ops.layers.holders import has_hook, uses_batch_statistics
+from sknet_ops.layers.phase import PhaseOnChange
+from sknet_ops.sequences.recording import Program, Recording, record
+
+# The last is what MindCV and timm call all before the pooling and the classifier.
+_METHODS = ("construct", "forward_features")
+
+_programs: list[Program] = []  # graph mode's constants are numbers: a cell holds the index of its program
+_classes: dict[tuple[type[nn.Cell], str], type[nn.Cell]] = {}
+
+
+class _Infers:
+    """An attribute: whether of what took part nothing is in training or has a hook, and the backend has the op.
+
+    Not a property: graph mode would compile its function, where of this one it takes the value.
+    """
+
+    def __get__(self, cell: nn.Cell | None, cls: type[nn.Cell]) -> bool:
+        if cell is None or backends.active_backend() not in (cpu.NAME, reference.NAME):
+            return False
+        return not any(_needs_itself(part) for part in cell.sknet_cells)
+
+
+def _needs_itself(part: nn.Cell) -> bool:
+    if isinstance(part, nn.BatchNorm2d):
+        return uses_batch_statistics(part) or has_hook(part)
+    return part.training or has_hook(part)
+
+
+def arrange(net: nn.Cell) -> None:
+    """Lets the largest parts of a network that are sequences of ops run as one op each, while in inference."""
+    for method in _METHODS:
+        recording = record(net, method)
+        if recording is not None:
+            _adopt(net, method, recording)
+            return
+    for child in net.cells():
+        arrange(child)
+
+
+def take_back(net: nn.Cell) -> None:
+    """Undoes :func:`arrange`."""
+    for _, cell in net.cells_and_names():
+        if hasattr(cell, "sknet_plain_class"):
+            cell.__class__ = cell.sknet_plain_class
+            for name in ("sknet_program", "sknet_weights", "sknet_cells"):
+                object.__delattr__(cell, name)
+
+
+def _adopt(cell: nn.Cell, method: str, recording: Recording) -> None:
+    program = recording.program()
+    if program not in _programs:
+        _programs.append(program)
+    # Past Cell.__setattr__: parameters and children are where they were.
+    object.__setattr__(cell, "sknet_program", _programs.index(program))
+    object.__setattr__(cell, "sknet_weights", ParameterTuple(recording.weights))
+    object.__setattr__(cell, "sknet_cells", recording.cells)
+    cell.__class__ = _subclass(type(cell), method)
+
+
+def _subclass(cls: type[nn.Cell], method: str) -> type[nn.Cell]:
+    key = (cls, method)
+    if key not in _classes:
+        namespace = {
+            method: _run,
+            "sknet_plain": getattr(cls, method),
+            "sknet_plain_class": cls,
+            "sknet_infers": _Infers(),
+            "compile_phase": PhaseOnChange.compile_phase,
+        }
+        namespace |= {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+        _classes[key] = type(cls.__name__, (cls,), namespace)
+    return _classes[key]
+
+
+def _run(self, x: Tensor) -> Tensor:
+    """The method in its place. In graph mode the question is answered when the graph is compiled."""
+    if isinstance(x, Tensor) and self.sknet_infers and _takes(self.sknet_program, x.shape, x.dtype):
+        return _op(self.sknet_program)(x, *self.sknet_weights)[0]
+    return self.sknet_plain(x)
+
+
+@constexpr(check=False)
+def _takes(program: int, shape, kind) -> bool:
+    return kind == dtype.float32 and (shape is None or _programs[program].takes(tuple(shape)))
+
+
+@constexpr(check=False)
+def _op(program: int) -> Callable:
+    return primitives.op_sequence(_programs[program].inputs, _programs[program].steps)

@@ -191,7 +191,8 @@ static void lane_convolution(const LaneTiles& tiles, int64_t images, int64_t set
           }
           for (int64_t t = t0; t < t1; ++t) {
             panel_tile(panels + (i * count + t - t0) * channels * kPanelTile, channels, w,
-                       tiles.rows_of(t) * tiles.columns_of(t), tiles.position(t), b.size, tile, planes);
+                       tiles.rows_of(t) * tiles.columns_of(t), tiles.position(t), b.size, i == 0 && t == t0, tile,
+                       planes);
           }
         }
       }

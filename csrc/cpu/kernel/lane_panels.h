@@ -45,6 +45,8 @@ static void lane_panel(const LaneSource& source, int64_t channels, const float* 
   }
 }
 
+inline constexpr int64_t kLine = 16;  // floats
+
 // Rows of memory that will be touched soon, brought into the first-level cache in portions between blocks of
 // computation: the rows of a tile's planes are too short for the processor to see them coming.
 class Ahead {
@@ -68,7 +70,6 @@ class Ahead {
   }
 
  private:
-  static constexpr int64_t kLine = 16;  // floats
   struct Region {
     const float* at;
     int64_t step, lines;
@@ -78,10 +79,11 @@ class Ahead {
   int64_t left_ = 0, portion_ = 0, row_ = 0, line_ = 0;
 };
 
-// (positions, V vectors of output channels) from a panel.
+// (positions, V vectors of output channels) from a panel. new_weights: they are not in the cache yet, so those of the
+// next chain, in the end of the next block of output channels, are fetched while this one's serve block after block.
 template <int V>
-static void panel_rows(const float* panel, int64_t channels, const float* w, int64_t positions, float* out,
-                       Ahead* ahead) {
+static void panel_rows(const float* panel, int64_t channels, const float* w, int64_t positions, bool new_weights,
+                       float* out, Ahead* ahead) {
   const PanelBlocks cut(positions);
   const int64_t none = 0;
   const LaneSource source{0, 1, kPanelStep, 1, &none};
@@ -91,7 +93,11 @@ static void panel_rows(const float* panel, int64_t channels, const float* w, int
     const float* from = panel + first * kPanelStep;
     const float* weights = w + first * V * kVec;
     float* to = out;
+    const int64_t floats = now * V * kVec, portion = new_weights ? ceil_div(floats, cut.count) : 0;
     for (int64_t b = 0; b < cut.count; ++b, from += channels * kPanelStep, to += cut.width * V * kVec) {
+      for (int64_t i = b * portion; i < min_of((b + 1) * portion, floats); i += kLine) {
+        __builtin_prefetch(weights + floats + i);
+      }
       kLaneBlocks<V, 1, 1>[cut.width_of(b)](source, now, from, weights, to, 0, first > 0);
       ahead->portion();
     }
@@ -101,16 +107,16 @@ static void panel_rows(const float* panel, int64_t channels, const float* w, int
 // A tile of up to 2 vectors of output planes, `size` of them. position: its first in the output planes.
 template <typename Emit>
 static void panel_tile(const float* panel, int64_t channels, const float* w, int64_t positions, int64_t position,
-                       int64_t size, float* tile, Emit* emit) {
+                       int64_t size, bool new_weights, float* tile, Emit* emit) {
   Ahead ahead;
   const Emit& next = emit[size > 1 ? 1 : 0];
   ahead.add(emit->writes(), next.writes(), size, position, positions);
   ahead.add(emit->reads(), next.reads(), size, position, positions);
   if (size > kVec) {
-    panel_rows<2>(panel, channels, w, positions, tile, &ahead);
+    panel_rows<2>(panel, channels, w, positions, new_weights, tile, &ahead);
     emit_lanes<2>(tile, position, positions, size, tile + kLaneTile * 2 * kVec, kLaneTile, emit);
   } else {
-    panel_rows<1>(panel, channels, w, positions, tile, &ahead);
+    panel_rows<1>(panel, channels, w, positions, new_weights, tile, &ahead);
     emit_lanes<1>(tile, position, positions, size, tile + kLaneTile * kVec, kLaneTile, emit);
   }
 }

@@ -201,7 +201,7 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
         tap_rows(taps, layout.pitch, dz, layout.channel, group_out, w, b.size, tile, emit.at(0));
       } else {
         const LaneTiles tiles(taps.h_out, taps.w_out);
-        lane_planes(tiles, 0, tiles.count(), source, group_out, dz, w, b.size, tile, emit.at(0));
+        lane_planes(tiles, 0, tiles.count(), source, group_out, dz, w, b.size, true, tile, emit.at(0));
       }
       w += group_out * taps.count * targets_of.width(b);
     }

@@ -186,7 +186,7 @@ static void lane_convolution(const LaneTiles& tiles, int64_t images, int64_t set
         for (int64_t i = 0; i < now; ++i) {
           Emit* planes = emit.at(i * planes_out + b.first - first);
           if (panels == nullptr) {
-            lane_planes(tiles, t0, t1, source, channels, planes_of(set, i0 + i), w, b.size, tile, planes);
+            lane_planes(tiles, t0, t1, source, channels, planes_of(set, i0 + i), w, b.size, i == 0, tile, planes);
             continue;
           }
           for (int64_t t = t0; t < t1; ++t) {
@@ -285,7 +285,8 @@ static void conv_forward_plain(const ConvSet& set, const float* x, const float* 
     const float* w = packed_block(m, group, b);
     float* tile = local_scratch(Local::kTile, worker);
     if (out.lanes) {
-      lane_planes(tiles, 0, tiles.count(), lane_source(m, channel), group_in, planes, w, b.size, tile, emit.at(0));
+      lane_planes(tiles, 0, tiles.count(), lane_source(m, channel), group_in, planes, w, b.size, true, tile,
+                  emit.at(0));
     } else if (direct) {
       tap_direct(taps, planes, channel, group_in, w, b.size, tile, emit.at(0));
     } else {

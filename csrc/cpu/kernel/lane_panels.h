@@ -45,8 +45,6 @@ static void lane_panel(const LaneSource& source, int64_t channels, const float* 
   }
 }
 
-inline constexpr int64_t kLine = 16;  // floats
-
 // Rows of memory that will be touched soon, brought into the first-level cache in portions between blocks of
 // computation: the rows of a tile's planes are too short for the processor to see them coming.
 class Ahead {
@@ -79,8 +77,7 @@ class Ahead {
   int64_t left_ = 0, portion_ = 0, row_ = 0, line_ = 0;
 };
 
-// (positions, V vectors of output channels) from a panel. new_weights: they are not in the cache yet, so those of the
-// next chain, in the end of the next block of output channels, are fetched while this one's serve block after block.
+// (positions, V vectors of output channels) from a panel. new_weights: as for lane_rows.
 template <int V>
 static void panel_rows(const float* panel, int64_t channels, const float* w, int64_t positions, bool new_weights,
                        float* out, Ahead* ahead) {
@@ -93,11 +90,9 @@ static void panel_rows(const float* panel, int64_t channels, const float* w, int
     const float* from = panel + first * kPanelStep;
     const float* weights = w + first * V * kVec;
     float* to = out;
-    const int64_t floats = now * V * kVec, portion = new_weights ? ceil_div(floats, cut.count) : 0;
+    NextWeights next(weights, now * V * kVec, new_weights, cut.count);
     for (int64_t b = 0; b < cut.count; ++b, from += channels * kPanelStep, to += cut.width * V * kVec) {
-      for (int64_t i = b * portion; i < min_of((b + 1) * portion, floats); i += kLine) {
-        __builtin_prefetch(weights + floats + i);
-      }
+      next.fetch();
       kLaneBlocks<V, 1, 1>[cut.width_of(b)](source, now, from, weights, to, 0, first > 0);
       ahead->portion();
     }

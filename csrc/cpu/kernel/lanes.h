@@ -119,10 +119,26 @@ inline constexpr LaneBlock kLaneBlocks[15] = {
     lane_block_or_null<V, R, 14, S>(),
 };
 
-// `rows` rows of `width` positions, one after the other in `out`, or added to what is there.
+inline constexpr int64_t kLine = 16;  // floats
+
+// Weights of the next chain, brought into the second-level cache in portions between blocks that use this one's: one
+// chain serves so many blocks that the processor loses sight of where the stream goes on.
+struct NextWeights {
+  const float* at;
+  int64_t floats, portion;
+  NextWeights(const float* chain, int64_t length, bool wanted, int64_t blocks)
+      : at(chain + length), floats(wanted ? length : 0), portion(ceil_div(length, max_of(1, blocks))) {}
+  void fetch() {
+    for (int64_t i = 0; i < min_of(portion, floats); i += kLine) __builtin_prefetch(at + i, 0, 2);
+    at += portion, floats -= portion;
+  }
+};
+
+// `rows` rows of `width` positions, one after the other in `out`, or added to what is there. new_weights: they are not
+// in the cache yet, nor are those that follow in memory, which the next call will want.
 template <int V>
 static void lane_rows(const LaneSource& s, int64_t channels, const float* x, const float* w, int64_t rows,
-                      int64_t width, float* out, bool add = false) {
+                      int64_t width, float* out, bool new_weights, bool add = false) {
   constexpr int64_t kMost = kLanePixels<V> < kMostColumns ? kLanePixels<V> : kMostColumns;
   const int64_t pieces = ceil_div(width, kMost), widest = ceil_div(width, pieces);
   const int64_t together = rows > 1 && 2 * widest <= kLanePixels<V> ? 2 : 1;
@@ -132,6 +148,7 @@ static void lane_rows(const LaneSource& s, int64_t channels, const float* x, con
   for (int64_t first = 0; first < channels; first += chunk) {
     const int64_t now = min_of(chunk, channels - first);
     const float* wc = w + first * s.taps * V * kVec;
+    NextWeights next(wc, now * s.taps * V * kVec, new_weights, ceil_div(rows, together) * pieces);
     for (int64_t row = 0; row < rows; row += together) {
       const bool two = together == 2 && row + 2 <= rows;
       const float* from = x + first * s.channel + row * s.pitch;
@@ -139,6 +156,7 @@ static void lane_rows(const LaneSource& s, int64_t channels, const float* x, con
       int64_t rest = width;
       for (int64_t left = pieces; left > 0; --left) {
         const int64_t q = ceil_div(rest, left);
+        next.fetch();
         const LaneBlock block = s.step == 1   ? two ? kLaneBlocks<V, 2, 1>[q] : kLaneBlocks<V, 1, 1>[q]
                                 : s.step == 2 ? two ? kLaneBlocks<V, 2, 2>[q] : kLaneBlocks<V, 1, 2>[q]
                                               : kLaneBlocks<V, 1, kVec>[q];

@@ -85,7 +85,7 @@ static void weight_product_add(const WeightProduct& p, const TapSet& taps, int64
               const int64_t width = min_of(kRange, p.c_in - range * kRange);
               const float* rows = turned_x + ((i * ranges + range) * p.x_span + taps.offset[t] - p.low + at) * kRange;
               float* to = sums + ((t * blocks + block) * ranges + range) * kRange * kLanes;
-              lane_rows<2>(source, count, rows, columns, 1, width, to, !first || n0 + i > 0 || at > 0);
+              lane_rows<2>(source, count, rows, columns, 1, width, to, false, !first || n0 + i > 0 || at > 0);
             }
           }
         }

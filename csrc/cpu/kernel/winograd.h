@@ -278,7 +278,7 @@ static bool winograd(const Winograd<V>& w, const PackedWeights& home, const Wino
         const float* weights = u + (group * blocks + block) * block_floats;
         for (int64_t f = 0; f < 16; ++f) {
           lane_rows<V>(inputs, w.c_in / kVec, v + f * w.input_step(), weights + f * w.weight_step(), 1, tiles,
-                       m + f * w.product_step());
+                       m + f * w.product_step(), chunk == 0);
         }
         for (int64_t i = 0; i < now; ++i) {
           winograd_output(w, m + i * w.image_tiles() * kLanes, tile_rows, rows, out, &check);

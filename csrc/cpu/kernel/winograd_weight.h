@@ -85,7 +85,7 @@ static void winograd_weights_add(const WinogradWeights& p, int64_t images, bool 
     parallel(16 * blocks, [&](int64_t task, int) {
       const int64_t f = task / blocks, block = task % blocks;
       lane_rows<2>(source, terms, v + f * terms * w.c_in, d + (f * blocks + block) * terms * kLanes, 1, w.c_in,
-                   p.sums + (f * blocks + block) * w.c_in * kLanes, !first || n0 > 0);
+                   p.sums + (f * blocks + block) * w.c_in * kLanes, false, !first || n0 > 0);
     });
   }
 }

@@ -45,6 +45,8 @@ static void lane_panel(const LaneSource& source, int64_t channels, const float* 
   }
 }
 
+inline constexpr int64_t kLine = 16;  // floats
+
 // Rows of memory that will be touched soon, brought into the first-level cache in portions between blocks of
 // computation: the rows of a tile's planes are too short for the processor to see them coming.
 class Ahead {
@@ -90,10 +92,9 @@ static void panel_rows(const float* panel, int64_t channels, const float* w, int
     const float* from = panel + first * kPanelStep;
     const float* weights = w + first * V * kVec;
     float* to = out;
-    NextWeights next(weights, now * V * kVec, new_weights, cut.count);
+    NextWeights next(weights, now * V * kVec, V * kVec, cut.count, new_weights);
     for (int64_t b = 0; b < cut.count; ++b, from += channels * kPanelStep, to += cut.width * V * kVec) {
-      next.fetch();
-      kLaneBlocks<V, 1, 1>[cut.width_of(b)](source, now, from, weights, to, 0, first > 0);
+      kLaneBlocks<V, 1, 1>[cut.width_of(b)](source, now, from, weights, to, 0, first > 0, & next);
       ahead->portion();
     }
   }

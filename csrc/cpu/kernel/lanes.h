@@ -25,6 +25,17 @@ struct LaneSource {
   const int64_t* offset;  // of each tap
 };
 
+// Weights of the next chain, brought into the second-level cache while blocks use this one's: a chain serves so many
+// blocks that the processor loses sight of where the stream goes on. Each block fetches its share, `step` floats with
+// every vector of weights that it uses, as a burst would wait for the fetches' own buffers.
+struct NextWeights {
+  const float* at;
+  int64_t step;
+  // chain: of `length` floats, in `blocks` blocks, each using `lanes` at a time. Not wanted: this chain's stay at hand.
+  NextWeights(const float* chain, int64_t length, int64_t lanes, int64_t blocks, bool wanted)
+      : at(wanted ? chain + length : chain), step(wanted ? ceil_div(lanes, max_of(1, blocks)) : 0) {}
+};
+
 // acc += p[r * pitch + q * S] * w, with V vectors of w.
 template <int V, int R, int Q, int S>
 static inline __attribute__((always_inline)) void lane_term(const float* p, int64_t pitch, const float* w,
@@ -44,26 +55,38 @@ static inline __attribute__((always_inline)) void lane_term(const float* p, int6
 }
 
 // out[(r * out_row) + q * V vectors] (+)= sum over c, t of x[c * channel + offset[t] + r * pitch + q * S] * w[c][t],
-// where w and out hold V vectors of output channels. If S is kVec, the taps are the floats of a vector.
+// where w and out hold V vectors of output channels. If S is kVec, the taps are the floats of a vector. next: moves on.
 template <int V, int R, int Q, int S>
 static void lane_block(const LaneSource& s, int64_t channels, const float* x, const float* w, float* out,
-                       int64_t out_row, bool accumulate) {
+                       int64_t out_row, bool accumulate, NextWeights* next) {
+  const float* ahead = next->at;
+  const int64_t step = next->step;
   Vec acc[R][Q][V] = {};
   const int64_t pitch = s.pitch, channel = s.channel, taps = s.taps;
   if constexpr (S == kVec && kVec > 2) {
     for (int64_t c = 0; c < channels; ++c, x += channel) {
 #pragma GCC unroll 2
-      for (int t = 0; t < kVec; ++t, w += V * kVec) lane_term<V, R, Q, S>(x + t, pitch, w, acc);
+      for (int t = 0; t < kVec; ++t, w += V * kVec, ahead += step) {
+        __builtin_prefetch(ahead, 0, 2);
+        lane_term<V, R, Q, S>(x + t, pitch, w, acc);
+      }
     }
   } else if (taps == 1) {
     x += s.offset[0];
 #pragma GCC unroll 2
-    for (int64_t c = 0; c < channels; ++c, x += channel, w += V * kVec) lane_term<V, R, Q, S>(x, pitch, w, acc);
+    for (int64_t c = 0; c < channels; ++c, x += channel, w += V * kVec, ahead += step) {
+      __builtin_prefetch(ahead, 0, 2);
+      lane_term<V, R, Q, S>(x, pitch, w, acc);
+    }
   } else {
     for (int64_t c = 0; c < channels; ++c, x += channel) {
-      for (int64_t t = 0; t < taps; ++t, w += V * kVec) lane_term<V, R, Q, S>(x + s.offset[t], pitch, w, acc);
+      for (int64_t t = 0; t < taps; ++t, w += V * kVec, ahead += step) {
+        __builtin_prefetch(ahead, 0, 2);
+        lane_term<V, R, Q, S>(x + s.offset[t], pitch, w, acc);
+      }
     }
   }
+  next->at = ahead;
 #pragma GCC unroll 2
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 14
@@ -89,7 +112,7 @@ struct PackedWeights {
   }
 };
 
-using LaneBlock = void (*)(const LaneSource&, int64_t, const float*, const float*, float*, int64_t, bool);
+using LaneBlock = void (*)(const LaneSource&, int64_t, const float*, const float*, float*, int64_t, bool, NextWeights*);
 
 template <int V, int R, int Q, int S>
 static constexpr LaneBlock lane_block_or_null() {
@@ -119,21 +142,6 @@ inline constexpr LaneBlock kLaneBlocks[15] = {
     lane_block_or_null<V, R, 14, S>(),
 };
 
-inline constexpr int64_t kLine = 16;  // floats
-
-// Weights of the next chain, brought into the second-level cache in portions between blocks that use this one's: one
-// chain serves so many blocks that the processor loses sight of where the stream goes on.
-struct NextWeights {
-  const float* at;
-  int64_t floats, portion;
-  NextWeights(const float* chain, int64_t length, bool wanted, int64_t blocks)
-      : at(chain + length), floats(wanted ? length : 0), portion(ceil_div(length, max_of(1, blocks))) {}
-  void fetch() {
-    for (int64_t i = 0; i < min_of(portion, floats); i += kLine) __builtin_prefetch(at + i, 0, 2);
-    at += portion, floats -= portion;
-  }
-};
-
 // `rows` rows of `width` positions, one after the other in `out`, or added to what is there. new_weights: they are not
 // in the cache yet, nor are those that follow in memory, which the next call will want.
 template <int V>
@@ -148,7 +156,7 @@ static void lane_rows(const LaneSource& s, int64_t channels, const float* x, con
   for (int64_t first = 0; first < channels; first += chunk) {
     const int64_t now = min_of(chunk, channels - first);
     const float* wc = w + first * s.taps * V * kVec;
-    NextWeights next(wc, now * s.taps * V * kVec, new_weights, ceil_div(rows, together) * pieces);
+    NextWeights next(wc, now * s.taps * V * kVec, V * kVec, ceil_div(rows, together) * pieces, new_weights);
     for (int64_t row = 0; row < rows; row += together) {
       const bool two = together == 2 && row + 2 <= rows;
       const float* from = x + first * s.channel + row * s.pitch;
@@ -156,11 +164,10 @@ static void lane_rows(const LaneSource& s, int64_t channels, const float* x, con
       int64_t rest = width;
       for (int64_t left = pieces; left > 0; --left) {
         const int64_t q = ceil_div(rest, left);
-        next.fetch();
         const LaneBlock block = s.step == 1   ? two ? kLaneBlocks<V, 2, 1>[q] : kLaneBlocks<V, 1, 1>[q]
                                 : s.step == 2 ? two ? kLaneBlocks<V, 2, 2>[q] : kLaneBlocks<V, 1, 2>[q]
                                               : kLaneBlocks<V, 1, kVec>[q];
-        block(s, now, from, wc, to, width * V * kVec, add || first > 0);
+        block(s, now, from, wc, to, width * V * kVec, add || first > 0, &next);
         from += q * s.step, to += q * V * kVec, rest -= q;
       }
     }

@@ -45,57 +45,27 @@ static void lane_panel(const LaneSource& source, int64_t channels, const float* 
   }
 }
 
-inline constexpr int64_t kLine = 16;  // floats
-
-// Rows of memory that will be touched soon, brought into the first-level cache in portions between blocks of
-// computation: the rows of a tile's planes are too short for the processor to see them coming.
-class Ahead {
- public:
-  // `floats` floats from `at` on, of `rows` planes at equal distances, given the first two. Null: nothing.
-  void add(const float* plane, const float* next_plane, int64_t rows, int64_t at, int64_t floats) {
-    if (plane == nullptr) return;
-    const int64_t lines = ceil_div(floats, kLine);
-    regions_[count_++] = {plane + at, next_plane - plane, lines};
-    left_ += rows * lines;
-  }
-  void portions(int64_t count) { portion_ = ceil_div(left_, max_of(1, count)); }
-  // Fetches one.
-  void portion() {
-    for (int64_t i = min_of(portion_, left_); i > 0; --i, --left_) {
-      const Region& region = regions_[now_];
-      __builtin_prefetch(region.at + row_ * region.step + line_ * kLine);
-      if (++line_ < region.lines) continue;
-      line_ = 0, now_ = (now_ + 1) % count_, row_ += now_ == 0 ? 1 : 0;
-    }
-  }
-
- private:
-  struct Region {
-    const float* at;
-    int64_t step, lines;
-  };
-  Region regions_[2];
-  int count_ = 0, now_ = 0;
-  int64_t left_ = 0, portion_ = 0, row_ = 0, line_ = 0;
-};
-
-// (positions, V vectors of output channels) from a panel. new_weights: as for lane_rows.
+// (positions, V vectors of output channels) from a panel. new_weights: as for lane_rows. writes, reads: where the first
+// position lies in the planes that the results meet.
 template <int V>
 static void panel_rows(const float* panel, int64_t channels, const float* w, int64_t positions, bool new_weights,
-                       float* out, Ahead* ahead) {
+                       const PlaneRows& writes, const PlaneRows& reads, float* out) {
   const PanelBlocks cut(positions);
   const int64_t none = 0;
   const LaneSource source{0, 1, kPanelStep, 1, &none};
-  ahead->portions(cut.count * ceil_div(channels, kLaneChain));
   for (int64_t first = 0; first < channels; first += kLaneChain) {
     const int64_t now = min_of(kLaneChain, channels - first);
+    const bool add = first > 0, last = first + now == channels;
     const float* from = panel + first * kPanelStep;
     const float* weights = w + first * V * kVec;
     float* to = out;
-    NextWeights next(weights, now * V * kVec, V * kVec, cut.count, new_weights);
+    Ahead ahead(weights, now * V * kVec, V * kVec, cut.count, new_weights);
+    if (last) ahead.planes[0] = writes, ahead.planes[1] = reads;
     for (int64_t b = 0; b < cut.count; ++b, from += channels * kPanelStep, to += cut.width * V * kVec) {
-      kLaneBlocks<V, 1, 1>[cut.width_of(b)](source, now, from, weights, to, 0, first > 0, & next);
-      ahead->portion();
+      kLaneBlocks<V, 1, 1>[cut.width_of(b)](source, now, from, weights, to, 0, add, & ahead);
+      for (PlaneRows& planes : ahead.planes) {
+        if (planes.rows > 0) planes.at += cut.width;
+      }
     }
   }
 }
@@ -104,15 +74,16 @@ static void panel_rows(const float* panel, int64_t channels, const float* w, int
 template <typename Emit>
 static void panel_tile(const float* panel, int64_t channels, const float* w, int64_t positions, int64_t position,
                        int64_t size, bool new_weights, float* tile, Emit* emit) {
-  Ahead ahead;
   const Emit& next = emit[size > 1 ? 1 : 0];
-  ahead.add(emit->writes(), next.writes(), size, position, positions);
-  ahead.add(emit->reads(), next.reads(), size, position, positions);
+  auto rows = [&](const float* plane, const float* next_plane) {
+    return plane == nullptr ? PlaneRows{} : PlaneRows{plane + position, next_plane - plane, size};
+  };
+  const PlaneRows writes = rows(emit->writes(), next.writes()), reads = rows(emit->reads(), next.reads());
   if (size > kVec) {
-    panel_rows<2>(panel, channels, w, positions, new_weights, tile, &ahead);
+    panel_rows<2>(panel, channels, w, positions, new_weights, writes, reads, tile);
     emit_lanes<2>(tile, position, positions, size, tile + kLaneTile * 2 * kVec, kLaneTile, emit);
   } else {
-    panel_rows<1>(panel, channels, w, positions, new_weights, tile, &ahead);
+    panel_rows<1>(panel, channels, w, positions, new_weights, writes, reads, tile);
     emit_lanes<1>(tile, position, positions, size, tile + kLaneTile * kVec, kLaneTile, emit);
   }
 }

@@ -25,15 +25,23 @@ struct LaneSource {
   const int64_t* offset;  // of each tap
 };
 
-// Weights of the next chain, brought into the second-level cache while blocks use this one's: a chain serves so many
-// blocks that the processor loses sight of where the stream goes on. Each block fetches its share, `step` floats with
-// every vector of weights that it uses, as a burst would wait for the fetches' own buffers.
-struct NextWeights {
-  const float* at;
+// One place in each of some planes at equal distances.
+struct PlaneRows {
+  const float* at = nullptr;
+  int64_t step = 0, rows = 0;
+};
+
+// What a block brings nearer while it computes, one line with every vector of weights that it uses, as a burst would
+// wait for the fetches' own buffers. Weights of the next chain, into the second-level cache: a chain serves so many
+// blocks that the processor loses sight of where the stream goes on. And, for 1x1, what will be read and written with
+// the results, whose rows in the planes are too short for the processor to see them coming.
+struct Ahead {
+  const float* weights;
   int64_t step;
-  // chain: of `length` floats, in `blocks` blocks, each using `lanes` at a time. Not wanted: this chain's stay at hand.
-  NextWeights(const float* chain, int64_t length, int64_t lanes, int64_t blocks, bool wanted)
-      : at(wanted ? chain + length : chain), step(wanted ? ceil_div(lanes, max_of(1, blocks)) : 0) {}
+  PlaneRows planes[2];
+  // chain: of `length` floats, for `blocks` blocks, `lanes` at a time. Not new: the next one's are at hand.
+  Ahead(const float* chain, int64_t length, int64_t lanes, int64_t blocks, bool is_new)
+      : weights(is_new ? chain + length : chain), step(is_new ? ceil_div(lanes, max_of(1, blocks)) : 0) {}
 };
 
 // acc += p[r * pitch + q * S] * w, with V vectors of w.
@@ -55,38 +63,46 @@ static inline __attribute__((always_inline)) void lane_term(const float* p, int6
 }
 
 // out[(r * out_row) + q * V vectors] (+)= sum over c, t of x[c * channel + offset[t] + r * pitch + q * S] * w[c][t],
-// where w and out hold V vectors of output channels. If S is kVec, the taps are the floats of a vector. next: moves on.
+// where w and out hold V vectors of output channels. If S is kVec, the taps are the floats of a vector.
 template <int V, int R, int Q, int S>
 static void lane_block(const LaneSource& s, int64_t channels, const float* x, const float* w, float* out,
-                       int64_t out_row, bool accumulate, NextWeights* next) {
-  const float* ahead = next->at;
-  const int64_t step = next->step;
+                       int64_t out_row, bool accumulate, Ahead* ahead) {
+  const float* weights = ahead->weights;
+  const int64_t step = ahead->step;
   Vec acc[R][Q][V] = {};
   const int64_t pitch = s.pitch, channel = s.channel, taps = s.taps;
   if constexpr (S == kVec && kVec > 2) {
     for (int64_t c = 0; c < channels; ++c, x += channel) {
 #pragma GCC unroll 2
-      for (int t = 0; t < kVec; ++t, w += V * kVec, ahead += step) {
-        __builtin_prefetch(ahead, 0, 2);
+      for (int t = 0; t < kVec; ++t, w += V * kVec, weights += step) {
+        __builtin_prefetch(weights, 0, 2);
         lane_term<V, R, Q, S>(x + t, pitch, w, acc);
       }
     }
   } else if (taps == 1) {
     x += s.offset[0];
+    int64_t left = channels;
+    for (int part = 0; left > 0; ++part) {
+      const PlaneRows rows = part < 2 ? ahead->planes[part] : PlaneRows{w, 0, left};
+      const int64_t now = min_of(left, rows.rows);
+      const float* plane = rows.at;
 #pragma GCC unroll 2
-    for (int64_t c = 0; c < channels; ++c, x += channel, w += V * kVec, ahead += step) {
-      __builtin_prefetch(ahead, 0, 2);
-      lane_term<V, R, Q, S>(x, pitch, w, acc);
+      for (int64_t c = 0; c < now; ++c, x += channel, w += V * kVec, weights += step, plane += rows.step) {
+        __builtin_prefetch(weights, 0, 2);
+        __builtin_prefetch(plane);
+        lane_term<V, R, Q, S>(x, pitch, w, acc);
+      }
+      left -= now;
     }
   } else {
     for (int64_t c = 0; c < channels; ++c, x += channel) {
-      for (int64_t t = 0; t < taps; ++t, w += V * kVec, ahead += step) {
-        __builtin_prefetch(ahead, 0, 2);
+      for (int64_t t = 0; t < taps; ++t, w += V * kVec, weights += step) {
+        __builtin_prefetch(weights, 0, 2);
         lane_term<V, R, Q, S>(x + s.offset[t], pitch, w, acc);
       }
     }
   }
-  next->at = ahead;
+  ahead->weights = weights;
 #pragma GCC unroll 2
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 14
@@ -112,7 +128,7 @@ struct PackedWeights {
   }
 };
 
-using LaneBlock = void (*)(const LaneSource&, int64_t, const float*, const float*, float*, int64_t, bool, NextWeights*);
+using LaneBlock = void (*)(const LaneSource&, int64_t, const float*, const float*, float*, int64_t, bool, Ahead*);
 
 template <int V, int R, int Q, int S>
 static constexpr LaneBlock lane_block_or_null() {
@@ -156,7 +172,7 @@ static void lane_rows(const LaneSource& s, int64_t channels, const float* x, con
   for (int64_t first = 0; first < channels; first += chunk) {
     const int64_t now = min_of(chunk, channels - first);
     const float* wc = w + first * s.taps * V * kVec;
-    NextWeights next(wc, now * s.taps * V * kVec, V * kVec, ceil_div(rows, together) * pieces, new_weights);
+    Ahead ahead(wc, now * s.taps * V * kVec, V * kVec, ceil_div(rows, together) * pieces, new_weights);
     for (int64_t row = 0; row < rows; row += together) {
       const bool two = together == 2 && row + 2 <= rows;
       const float* from = x + first * s.channel + row * s.pitch;
@@ -167,7 +183,7 @@ static void lane_rows(const LaneSource& s, int64_t channels, const float* x, con
         const LaneBlock block = s.step == 1   ? two ? kLaneBlocks<V, 2, 1>[q] : kLaneBlocks<V, 1, 1>[q]
                                 : s.step == 2 ? two ? kLaneBlocks<V, 2, 2>[q] : kLaneBlocks<V, 1, 2>[q]
                                               : kLaneBlocks<V, 1, kVec>[q];
-        block(s, now, from, wc, to, width * V * kVec, add || first > 0, &next);
+        block(s, now, from, wc, to, width * V * kVec, add || first > 0, &ahead);
         from += q * s.step, to += q * V * kVec, rest -= q;
       }
     }

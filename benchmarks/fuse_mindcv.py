@@ -4,7 +4,8 @@
     python -m benchmarks.fuse_mindcv [--models skresnet18 ...] [--batch 1] [--rounds 5] [--step] [--no-as-it-comes]
 
 A process for each, with its own MindSpore: as it comes, with ONEDNN_MAX_CPU_ISA=AVX2, fused, and (forward) fused and
-frozen. They take turns, and only one computes at a time. Prints the median of the rounds and checks that the logits agree.
+frozen. They take turns, and only one computes at a time. Prints the median of the rounds and checks that the logits
+agree.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ namespace {
 // Steps whose maps outweigh their weights run on a few images at a time, so that a map is still in the cache when the
 // next step reads it; the others on all images, so that weights are read once. 2 a thread measured best.
 constexpr int64_t kImagesPerThread = 2;
-// A map that is smaller in one direction ends that: the convolutions' choice of kernels, and so their last bits, would
-// hang on the number of images.
-constexpr int64_t kLeastSize = 14;
+// A map that is smaller in one direction ends that: whether a convolution of dilation up to 4 is worth Winograd's way
+// (suits_winograd) then hangs on the number of images, and with it the last bits.
+constexpr int64_t kLeastSize = 20;
 
 // Pieces of one memory, each for a value at a time.
 class Pieces {

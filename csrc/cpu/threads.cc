@@ -122,8 +122,8 @@ struct Pool {
   void work(int worker, uint64_t seen) {
     for (;;) {
       uint64_t now = generation.load(std::memory_order_acquire);
-      for (Spin spin(linger.load(std::memory_order_relaxed) ? kLongSpin : kSpin); now == seen && spin.goes_on();)
-        now = generation.load(std::memory_order_acquire);
+      Spin spin(linger.load(std::memory_order_relaxed) ? kLongSpin : kSpin);
+      while (now == seen && spin.goes_on()) now = generation.load(std::memory_order_acquire);
       if (now == seen) {
         std::unique_lock<std::mutex> guard(lock);
         sleeping.fetch_add(1);

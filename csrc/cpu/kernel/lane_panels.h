@@ -55,14 +55,14 @@ static void panel_rows(const float* panel, int64_t channels, const float* w, int
   const LaneSource source{0, 1, kPanelStep, 1, &none};
   for (int64_t first = 0; first < channels; first += kLaneChain) {
     const int64_t now = min_of(kLaneChain, channels - first);
-    const bool add = first > 0, last = first + now == channels;
+    const bool last = first + now == channels;
     const float* from = panel + first * kPanelStep;
     const float* weights = w + first * V * kVec;
     float* to = out;
     Ahead ahead(weights, now * V * kVec, V * kVec, cut.count, new_weights);
     if (last) ahead.planes[0] = writes, ahead.planes[1] = reads;
     for (int64_t b = 0; b < cut.count; ++b, from += channels * kPanelStep, to += cut.width * V * kVec) {
-      kLaneBlocks<V, 1, 1>[cut.width_of(b)](source, now, from, weights, to, 0, add, & ahead);
+      kLaneBlocks<V, 1, 1>[cut.width_of(b)](source, now, from, weights, to, 0, first > 0, ahead);
       for (PlaneRows& planes : ahead.planes) {
         if (planes.rows > 0) planes.at += cut.width;
       }

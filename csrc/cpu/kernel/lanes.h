@@ -66,9 +66,9 @@ static inline __attribute__((always_inline)) void lane_term(const float* p, int6
 // where w and out hold V vectors of output channels. If S is kVec, the taps are the floats of a vector.
 template <int V, int R, int Q, int S>
 static void lane_block(const LaneSource& s, int64_t channels, const float* x, const float* w, float* out,
-                       int64_t out_row, bool accumulate, Ahead* ahead) {
-  const float* weights = ahead->weights;
-  const int64_t step = ahead->step;
+                       int64_t out_row, bool accumulate, Ahead& ahead) {
+  const float* weights = ahead.weights;
+  const int64_t step = ahead.step;
   Vec acc[R][Q][V] = {};
   const int64_t pitch = s.pitch, channel = s.channel, taps = s.taps;
   if constexpr (S == kVec && kVec > 2) {
@@ -83,7 +83,7 @@ static void lane_block(const LaneSource& s, int64_t channels, const float* x, co
     x += s.offset[0];
     int64_t left = channels;
     for (int part = 0; left > 0; ++part) {
-      const PlaneRows rows = part < 2 ? ahead->planes[part] : PlaneRows{w, 0, left};
+      const PlaneRows rows = part < 2 ? ahead.planes[part] : PlaneRows{w, 0, left};
       const int64_t now = min_of(left, rows.rows);
       const float* plane = rows.at;
 #pragma GCC unroll 2
@@ -102,7 +102,7 @@ static void lane_block(const LaneSource& s, int64_t channels, const float* x, co
       }
     }
   }
-  ahead->weights = weights;
+  ahead.weights = weights;
 #pragma GCC unroll 2
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 14
@@ -128,7 +128,7 @@ struct PackedWeights {
   }
 };
 
-using LaneBlock = void (*)(const LaneSource&, int64_t, const float*, const float*, float*, int64_t, bool, Ahead*);
+using LaneBlock = void (*)(const LaneSource&, int64_t, const float*, const float*, float*, int64_t, bool, Ahead&);
 
 template <int V, int R, int Q, int S>
 static constexpr LaneBlock lane_block_or_null() {
@@ -183,7 +183,7 @@ static void lane_rows(const LaneSource& s, int64_t channels, const float* x, con
         const LaneBlock block = s.step == 1   ? two ? kLaneBlocks<V, 2, 1>[q] : kLaneBlocks<V, 1, 1>[q]
                                 : s.step == 2 ? two ? kLaneBlocks<V, 2, 2>[q] : kLaneBlocks<V, 1, 2>[q]
                                               : kLaneBlocks<V, 1, kVec>[q];
-        block(s, now, from, wc, to, width * V * kVec, add || first > 0, &ahead);
+        block(s, now, from, wc, to, width * V * kVec, add || first > 0, ahead);
         from += q * s.step, to += q * V * kVec, rest -= q;
       }
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mindspore import ParameterTuple, Tensor, dtype, nn
+from mindspore import Tensor, dtype, nn
 from mindspore.ops import constexpr
 
 from sknet_ops import backends, primitives
@@ -65,7 +65,7 @@ def _adopt(cell: nn.Cell, method: str, recording: Recording) -> None:
         _programs.append(program)
     # Past Cell.__setattr__: parameters and children are where they were.
     object.__setattr__(cell, "sknet_program", _programs.index(program))
-    object.__setattr__(cell, "sknet_weights", ParameterTuple(recording.weights))
+    object.__setattr__(cell, "sknet_weights", recording.weights)
     object.__setattr__(cell, "sknet_cells", recording.cells)
     cell.__class__ = _subclass(type(cell), method)
 

@@ -235,6 +235,24 @@ def test_a_cell_that_is_called_twice(mode) -> None:
     assert np.array_equal(frozen(x).asnumpy(), seeded(Twice)(x).asnumpy())
 
 
+def test_equal_parameter_names(mode) -> None:
+    """As cells have that were made by themselves and put together with auto_prefix=False."""
+
+    class Two(nn.Cell):
+        def __init__(self) -> None:
+            super().__init__(auto_prefix=False)
+            self.first, self.second = Block(16, 16, 1), Block(16, 16, 1)
+
+        def construct(self, x):
+            return self.second(self.first(x))
+
+    x = ms.Tensor(np.random.default_rng(1).standard_normal((2, 16, 9, 9)).astype(np.float32))
+    frozen = sknet_ops.freeze(seeded(Two))
+    assert frozen.first.conv2.conv_holder.weight.name == frozen.second.conv2.conv_holder.weight.name
+    assert steps_of(frozen) == {"": BLOCK * 2}
+    assert np.array_equal(frozen(x).asnumpy(), seeded(Two)(x).asnumpy())
+
+
 def test_wrong_input(mode) -> None:
     """Refused as by the network that is not frozen, in Python and by the same op."""
     frozen = sknet_ops.freeze(seeded(Net))

@@ -44,6 +44,11 @@ float float_attr(const char* op, mindspore::AotExtra& extra, const char* name) {
   return extra.GetAttrFloat(name);
 }
 
+std::string str_attr(const char* op, mindspore::AotExtra& extra, const char* name) {
+  require(op, extra, name);
+  return extra.GetAttrStr(name);
+}
+
 Dims ints_attr(const char* op, mindspore::AotExtra& extra, const char* name) {
   require(op, extra, name);
   return extra.GetAttrIntVec(name);

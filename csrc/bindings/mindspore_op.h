@@ -89,6 +89,7 @@ const char* type_name(mindspore::TypeId type);
 bool bool_attr(const char* op, mindspore::AotExtra& extra, const char* name);
 int64_t int_attr(const char* op, mindspore::AotExtra& extra, const char* name);
 float float_attr(const char* op, mindspore::AotExtra& extra, const char* name);
+std::string str_attr(const char* op, mindspore::AotExtra& extra, const char* name);
 Dims ints_attr(const char* op, mindspore::AotExtra& extra, const char* name);
 NormParams norm_attrs(const char* op, mindspore::AotExtra& extra, const std::string& prefix = "");
 
@@ -139,12 +140,8 @@ int call(int n, void** params, const int* ndims, int64_t* const* shapes, const c
       check::float32(Op::kName, name.c_str(), dtypes[i]);
     }
   }
-  if constexpr (is_counted<Op>) {
-    const profile::Timer timer(Op::kName, n, ndims, shapes);
-    Op::run(attrs, Shapes(ndims, shapes), params);
-  } else {
-    Op::run(attrs, Shapes(ndims, shapes), params);
-  }
+  const profile::Timer timer(is_counted<Op> ? Op::kName : nullptr, n, ndims, shapes);
+  Op::run(attrs, Shapes(ndims, shapes), params);
   return 0;
 }
 

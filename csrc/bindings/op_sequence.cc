@@ -80,11 +80,6 @@ struct SequenceAttrs : mindspore::AotKernelData, Sequence {
     if (next != operands.end()) fail(op, "attribute operands: got more than the inputs of " + names);
   }
 
-  static std::string str_attr(const char* op, mindspore::AotExtra& extra, const char* name) {
-    if (!extra.HasAttr(name)) fail(op, std::string("attribute ") + name + ": got none, expected one");
-    return extra.GetAttrStr(name);
-  }
-
   mutable Plan plan;  // of the shapes that came last; only under g_lock
 };
 

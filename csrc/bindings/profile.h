@@ -10,7 +10,7 @@ namespace sknet_ops::profile {
 
 extern std::atomic<bool> g_enabled;
 
-// Times its own life and notes it under the op's name, with the shapes of the op's buffers.
+// Times its own life and notes it under the op's name, with the shapes of the op's buffers; without a name it does not.
 class Timer {
  public:
   Timer(const char* op, int buffers, const int* ndims, const int64_t* const* shapes)

@@ -36,7 +36,7 @@ from mindspore import nn, ops
 from sknet_ops.fusion.sequential import OnLeft, only_run
 from sknet_ops.fusion.step import FusedRun
 from sknet_ops.layers.holders import UnsupportedCellError, describe, is_relu
-from sknet_ops.layers.phase import PhaseOnChange
+from sknet_ops.layers.phase import stand_in_class
 from sknet_ops.source import compile_known
 
 FUSED_ATTRIBUTE = "sknet_fused"
@@ -126,9 +126,7 @@ def _subclass(cls: type[nn.Cell], sources: dict[str, str], originals: dict[str, 
     key = (cls, *sources.items())
     if key not in _classes:
         namespace = {name: _compile(source, originals[name], cls) for name, source in sources.items()}
-        namespace["compile_phase"] = PhaseOnChange.compile_phase
-        namespace |= {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-        _classes[key] = type(cls.__name__, (cls,), namespace)
+        _classes[key] = stand_in_class(cls, namespace)
     return _classes[key]
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mindspore import nn
 
 
@@ -22,3 +24,9 @@ class PhaseOnChange:
     def compile_phase(self, value: str) -> None:
         if value != self._compile_phase:
             nn.Cell.compile_phase.fset(self, value)
+
+
+def stand_in_class(cls: type[nn.Cell], members: dict[str, Any]) -> type[nn.Cell]:
+    """A subclass that goes by the name of `cls`, for a cell that is to get these members; it is a PhaseOnChange too."""
+    own = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+    return type(cls.__name__, (cls,), {**members, "compile_phase": PhaseOnChange.compile_phase, **own})

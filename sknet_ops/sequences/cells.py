@@ -11,7 +11,7 @@ from mindspore.ops import constexpr
 from sknet_ops import backends, primitives
 from sknet_ops.backends import cpu, reference
 from sknet_ops.layers.holders import has_hook, uses_batch_statistics
-from sknet_ops.layers.phase import PhaseOnChange
+from sknet_ops.layers.phase import stand_in_class
 from sknet_ops.sequences.recording import Program, Recording, record
 
 # The last is what MindCV and timm call all before the pooling and the classifier.
@@ -34,9 +34,8 @@ class _Infers:
 
 
 def _needs_itself(part: nn.Cell) -> bool:
-    if isinstance(part, nn.BatchNorm2d):
-        return uses_batch_statistics(part) or has_hook(part)
-    return part.training or has_hook(part)
+    in_training = uses_batch_statistics(part) if isinstance(part, nn.BatchNorm2d) else part.training
+    return in_training or has_hook(part)
 
 
 def arrange(net: nn.Cell) -> None:
@@ -73,15 +72,8 @@ def _adopt(cell: nn.Cell, method: str, recording: Recording) -> None:
 def _subclass(cls: type[nn.Cell], method: str) -> type[nn.Cell]:
     key = (cls, method)
     if key not in _classes:
-        namespace = {
-            method: _run,
-            "sknet_plain": getattr(cls, method),
-            "sknet_plain_class": cls,
-            "sknet_infers": _Infers(),
-            "compile_phase": PhaseOnChange.compile_phase,
-        }
-        namespace |= {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-        _classes[key] = type(cls.__name__, (cls,), namespace)
+        plain = {"sknet_plain": getattr(cls, method), "sknet_plain_class": cls}
+        _classes[key] = stand_in_class(cls, {method: _run, "sknet_infers": _Infers(), **plain})
     return _classes[key]
 
 

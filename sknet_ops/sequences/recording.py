@@ -30,20 +30,19 @@ class Recording(NamedTuple):
     weights: tuple[Parameter, ...]
     cells: tuple[nn.Cell, ...]  # all that took part: the sequence is for when none of them is in training
 
-    @property
-    def inputs(self) -> int:
-        return 1 + len(self.weights)
-
     def program(self) -> Program:
-        return Program(self.inputs, self.steps, tuple(tuple(weight.shape) for weight in self.weights))
+        return Program(self.steps, tuple(tuple(weight.shape) for weight in self.weights))
 
 
 class Program(NamedTuple):
     """A recording without the tensors: equal cells have equal ones."""
 
-    inputs: int
     steps: tuple[Step, ...]
     weights: tuple[Dims, ...]  # their shapes
+
+    @property
+    def inputs(self) -> int:
+        return 1 + len(self.weights)
 
     def takes(self, shape: Dims) -> bool:
         """Whether an input of this shape passes through all steps."""
@@ -175,7 +174,7 @@ class _CellStandIn:
     def _wrapped(self, value: Any) -> Any:
         if isinstance(value, nn.Cell):
             return _CellStandIn(value, self._recorder)
-        if isinstance(value, (tuple, list)) and type(value) in (tuple, list):
+        if type(value) in (tuple, list):
             return type(value)(self._wrapped(entry) for entry in value)
         if isinstance(value, types.MethodType) and value.__self__ is self._cell:
             return lambda *arguments: self._recorder.run(self._cell, value.__func__, arguments)

@@ -17,12 +17,11 @@ Dims = tuple[int | None, ...]  # None: not known when compiling
 
 
 class LayerStep(NamedTuple):
-    """`operands`: what the op takes after x, but for a residual, which comes last."""
+    """`operands`: what the op takes after x and, if it takes one, before the residual."""
 
     op: str
     attrs: dict[str, Any]
     operands: tuple[Parameter, ...]
-    residual: bool = False  # whether it takes one
 
 
 @singledispatch
@@ -47,7 +46,7 @@ def _conv_bn_act(cell: ConvBnAct, residual: bool) -> LayerStep | None:
         frozen=True,
     )
     held = (cell.conv_holder.weight, norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance)
-    return None if cell.map_dtype is not None else LayerStep("conv_bn_act", attrs, held, residual)
+    return None if cell.map_dtype is not None else LayerStep("conv_bn_act", attrs, held)
 
 
 @layer_step.register

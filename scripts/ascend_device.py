@@ -76,14 +76,37 @@ def median_ms(run: Callable, x: Tensor, repeats: int) -> float:
     return 1e3 * statistics.median(times)
 
 
+def settle(layer: nn.Cell, rng: np.random.Generator) -> None:
+    """Weights that, on maps about +1 and -1 of random sign, keep every ReLU's input away from 0.
+
+    There one bit decides whether a gradient passes, so that two right results may differ by any amount. The
+    convolutions mostly copy their own channel, so that the norms' outputs lie about +1 and -1; the one norm of the
+    attention, over a batch of unknown size, gets offsets beyond what that leaves.
+    """
+    for path in layer.paths:
+        weight = path.features[0].weight
+        out, a_group, *kernel = weight.shape
+        values = rng.standard_normal(weight.shape) / (a_group * np.prod(kernel)) ** 0.5
+        values[np.arange(out), np.arange(out) % a_group, kernel[0] // 2, kernel[1] // 2] += 10
+        weight.set_data(Tensor(values.astype(np.float32)))
+    for name, parameter in layer.attn.parameters_and_names():
+        if name.startswith("fc"):
+            values = rng.standard_normal(parameter.shape) / parameter.shape[1] ** 0.5
+            parameter.set_data(Tensor(values.astype(np.float32)))
+    offsets = layer.attn.bn.beta
+    offsets.set_data(Tensor(np.resize([8.0, -8.0], offsets.shape).astype(np.float32)))
+
+
 def check_layer(channels: int, size: int, stride: int, arguments: argparse.Namespace) -> bool:
     rng = np.random.default_rng(channels + size)
     layer = sknet_ops.SelectiveKernel(channels, channels, stride=stride, groups=32, split_input=False, rd_divisor=32)
     layer.set_train()
+    settle(layer, rng)
     start = {p.name: p.asnumpy() for p in layer.get_parameters()}
     out = (size - 1) // stride + 1
-    maps = [rng.standard_normal((arguments.batch, channels, s, s)) for s in (size, out)]
-    x, dy = (Tensor(v.astype(arguments.dtype)) for v in maps)
+    x, dy = (rng.standard_normal((arguments.batch, channels, s, s)) for s in (size, out))
+    x = rng.choice([-1.0, 1.0], x.shape) * (1 + x / 10)
+    x, dy = (Tensor(v.astype(arguments.dtype)) for v in (x, dy))
 
     def results(net: nn.Cell, x: Tensor, dy: Tensor) -> tuple[list[np.ndarray], float]:
         run = stepper(net, layer, dy)

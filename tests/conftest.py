@@ -35,6 +35,13 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     return np.random.default_rng(seed_of(request.node.name))
 
 
+@pytest.fixture(autouse=True)
+def _mindspore_seed(request: pytest.FixtureRequest) -> None:
+    """What MindSpore draws, initial weights above all, depends on the test's name and parameters only."""
+    if "mindspore" in sys.modules:
+        sys.modules["mindspore"].set_seed(seed_of(request.node.name))
+
+
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
     """Folder with the outside results and data sets; skips where a clone comes without it."""

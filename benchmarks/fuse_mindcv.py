@@ -56,7 +56,7 @@ if step:
 else:
     net.set_train(False)
     if kind == "frozen":
-        sknet_ops.freeze(net)
+        sknet_ops.freeze(net, constant=True)
     run = lambda: net(x).asnumpy()
 result = run()
 np.save(sys.argv[5], result)

@@ -5,7 +5,7 @@ option(SKNET_OPS_CUDA "Build libsknet_ops_cuda.so where nvcc is found" ON)
 file(GLOB cuda_sources CONFIGURE_DEPENDS csrc/cuda/*.cu csrc/cuda/*.cc)
 # The descriptions of the ops are compiled once more, over this library's table. Plain convolutions and pooling are cuDNN's.
 file(GLOB cuda_entries CONFIGURE_DEPENDS csrc/bindings/mindspore_*.cc csrc/bindings/cuda_*.cc csrc/bindings/profile.cc)
-list(FILTER cuda_entries EXCLUDE REGEX "/mindspore_(conv_bn_act|max_pool)\\.cc$")
+list(FILTER cuda_entries EXCLUDE REGEX "/mindspore_(conv_bn_act|max_pool|pool_dense)\\.cc$")
 set(SKNET_OPS_CUDA_SOURCES ${cuda_sources} ${cuda_entries} ${SKNET_OPS_COMMON_SOURCES})
 
 # What the device library and the emulated one have in common. MindSpore's string layout, as in libsknet_ops.so. Its own

@@ -88,6 +88,10 @@ def _max_pool(out: Shape | None, shapes: Sequence[Shape]) -> int:
     return 0
 
 
+def _pool_dense(out: Shape | None, shapes: Sequence[Shape]) -> int:
+    return 2 * shapes[0][0] * prod(shapes[1])
+
+
 _FLOPS = {
     "conv_bn_act": _conv_bn_act,
     "sk_conv": _sk_conv,
@@ -95,4 +99,5 @@ _FLOPS = {
     "sk_select": _sk_select,
     "selective_kernel": _selective_kernel,
     "max_pool": _max_pool,
+    "pool_dense": _pool_dense,
 }

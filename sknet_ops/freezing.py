@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from mindspore import nn
 
-from sknet_ops import binary
+from sknet_ops import binary, checks
 from sknet_ops.sequences import arrange, take_back
 
 
-def freeze(net: nn.Cell) -> nn.Cell:
+def freeze(net: nn.Cell, *, constant: bool = False) -> nn.Cell:
     """Lets the ops of a network keep their packed weights from call to call, and run as few ops, in inference.
 
     The CPU kernels want weights in an order of their own. Without this they bring them into it at every call, since
@@ -24,28 +24,37 @@ def freeze(net: nn.Cell) -> nn.Cell:
     Results are the same bit for bit, and so are gradients. Training does not look at it, and other backends have
     nothing to keep.
 
-    Call it once the weights are loaded, before the network is first compiled: a graph that was compiled before keeps
-    its old form. Parameters that move or change as a whole are noticed, a single changed value is not: freeze again
-    after a change, or :func:`unfreeze`.
+    Call it once the weights are loaded. Graphs that were compiled of the network, or of its parts, are compiled anew;
+    one of a cell around it keeps its old form. Parameters that move or change as a whole are noticed, a single changed
+    value is not: freeze again after a change, or :func:`unfreeze`.
+
+    With `constant` the network is for inference and nothing else until it is unfrozen, which makes it faster where
+    images are few: MindSpore spends some 3 us on every *tensor* that goes into an op, and most of a network's are the
+    norms' small ones. Present values of those, of the attentions' dense layers and of the classifier are copied, and
+    the classifier after a global average pooling runs in the same op. Its results then differ from MindSpore's by
+    rounding. Gradients are refused with an error. Other convolution weights than at the call are refused with an error
+    too; a change of what has been copied, and of nothing else, is not noticed.
 
     Args:
         net: A network with layers of this package, its own or such as ``sknet_ops.fuse`` made.
+        constant: All parameters keep their present values.
 
     Returns:
         `net` itself.
 
     Raises:
-        TypeError: `net` is not a cell.
+        TypeError: `net` is not a cell, `constant` not a bool.
         ValueError: It has no such layers.
         BinaryMissingError: If the native library has not been built.
     """
+    checks.boolean("freeze", "constant", constant)
     _mark("freeze", net, True)
-    arrange(net)
+    arrange(net, constant)
     return net
 
 
 def unfreeze(net: nn.Cell) -> nn.Cell:
-    """Takes :func:`freeze` back, for graphs that are compiled from now on. Arguments, result and errors as there."""
+    """Takes :func:`freeze` back. Argument, result and errors as there."""
     return _mark("unfreeze", net, False)
 
 
@@ -58,5 +67,7 @@ def _mark(name: str, net: nn.Cell, frozen: bool) -> nn.Cell:
     for conv in holders:
         object.__setattr__(conv, "weights_frozen", frozen)
     take_back(net)
+    for _, cell in net.cells_and_names():
+        cell.compile_cache.clear()  # so that graph mode compiles it anew
     binary.library().sknet_ops_forget_kept_weights()
     return net

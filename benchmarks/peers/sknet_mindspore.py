@@ -32,7 +32,7 @@ def build(case: Case) -> Any:
     import sknet_ops
 
     net = _layer(case)
-    return sknet_ops.freeze(net) if case.mode == "forward" else net
+    return sknet_ops.freeze(net, constant=True) if case.mode == "forward" else net
 
 
 def _layer(case: Case) -> Any:

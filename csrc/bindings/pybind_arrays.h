@@ -247,5 +247,6 @@ void add_sk_attention(py::module_& m);
 void add_sk_select(py::module_& m);
 void add_selective_kernel(py::module_& m);
 void add_max_pool(py::module_& m);
+void add_pool_dense(py::module_& m);
 
 }  // namespace sknet_ops::numpy

@@ -83,6 +83,7 @@ PYBIND11_MODULE(_native, m) {
   add_sk_select(m);
   add_selective_kernel(m);
   add_max_pool(m);
+  add_pool_dense(m);
   m.def("cpu_isas", &cpu_isas, "Instruction sets of the cpu backend: name -> None if it can run here, else why not.");
   m.def(
       "active_isa", [] { return cpu::isa_name(cpu::active_isa()); },

@@ -73,7 +73,7 @@ std::vector<std::vector<Result>> Sequence::results_of(const std::vector<Dims>& s
     std::vector<int> ndims;
     std::vector<int64_t*> dims;
     for (int value : link.operands) {
-      const Dims& shape = value < inputs ? shapes[value] : results[value - inputs][0].dims;
+      const Dims& shape = value < outside ? shapes[value] : results[value - outside][0].dims;
       ndims.push_back(static_cast<int>(shape.size()));
       dims.push_back(const_cast<int64_t*>(shape.data()));
     }
@@ -87,14 +87,14 @@ std::vector<std::vector<Result>> Sequence::results_of(const std::vector<Dims>& s
 
 Plan Sequence::plan_for(std::vector<Dims> shapes) const {
   Plan plan;
-  plan.inputs = std::move(shapes);
-  plan.results = results_of(plan.inputs);
+  plan.outside = std::move(shapes);
+  plan.results = results_of(plan.outside);
   plan.images = plan.results.back()[0].dims[0];
   for (const Link& link : links) {
     for (size_t o = 0; o < link.operands.size(); ++o) {
       const int value = link.operands[o];
-      if (value < inputs && link.step->is_map(static_cast<int>(o)) && plan.inputs[value][0] != plan.images) {
-        fail("op_sequence", "input " + std::to_string(value) + ": got " + std::to_string(plan.inputs[value][0]) +
+      if (value < outside && link.step->is_map(static_cast<int>(o)) && plan.outside[value][0] != plan.images) {
+        fail("op_sequence", "input " + std::to_string(value) + ": got " + std::to_string(plan.outside[value][0]) +
                                 " images, expected " + std::to_string(plan.images) + " as in the others");
       }
     }
@@ -106,7 +106,7 @@ Plan Sequence::plan_for(std::vector<Dims> shapes) const {
   std::vector<int> last_use(steps, -1);
   for (int i = 0; i < steps; ++i) {
     for (int value : links[i].operands) {
-      if (value >= inputs) last_use[value - inputs] = i;
+      if (value >= outside) last_use[value - outside] = i;
     }
   }
   // Of the first steps, what later ones read has to be there for all images, from the first round on.
@@ -143,7 +143,7 @@ size_t Sequence::steps_apart(const Plan& plan) const {
     int64_t maps = size(y), weights = 0;
     for (size_t o = 0; o < links[i].operands.size(); ++o) {
       const int value = links[i].operands[o];
-      const int64_t floats = size(value < inputs ? plan.inputs[value] : plan.results[value - inputs][0].dims);
+      const int64_t floats = size(value < outside ? plan.outside[value] : plan.results[value - outside][0].dims);
       (links[i].step->is_map(static_cast<int>(o)) ? maps : weights) += floats;
     }
     if (y.size() != 4 || std::min(y[2], y[3]) < kLeastSize || maps < weights * plan.images) break;

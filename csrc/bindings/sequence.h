@@ -18,7 +18,7 @@ struct Result {
 };
 
 struct Plan {
-  std::vector<Dims> inputs;                  // the shapes that it is for
+  std::vector<Dims> outside;                 // the shapes that it is for
   std::vector<std::vector<Result>> results;  // of each step
   int64_t images = 0;
   int64_t together = 0;  // images at a time in the first `apart` steps
@@ -27,9 +27,9 @@ struct Plan {
   int64_t floats = 0;       // of the memory
 };
 
-// Values are numbered: the inputs from 0 on, then the first output of each step.
+// Values are numbered: those from outside from 0 on, then the first output of each step.
 struct Sequence {
-  int inputs;
+  int outside;
   std::vector<Link> links;
 
   // Shapes of all that the steps make; dimensions may be unknown.

@@ -41,5 +41,6 @@ class StepOf final : public Step {
 std::unique_ptr<Step> conv_bn_act_step(mindspore::AotExtra& extra);
 std::unique_ptr<Step> selective_kernel_step(mindspore::AotExtra& extra);
 std::unique_ptr<Step> max_pool_step(mindspore::AotExtra& extra);
+std::unique_ptr<Step> pool_dense_step(mindspore::AotExtra& extra);
 
 }  // namespace sknet_ops::glue

@@ -309,4 +309,14 @@ MaxPoolParams max_pool(const char* op, TensorShape x, const PoolAttrs& attrs) {
   return p;
 }
 
+PoolDenseParams pool_dense(const char* op, TensorShape x, TensorShape weight, const TensorShape* bias) {
+  tensor(op, "x", x, 4, "(n, c, h, w)", true);
+  tensor(op, "weight", weight, 2, "(c_out, c)");
+  const PoolDenseParams p{x.dims[0], x.dims[1], x.dims[2], x.dims[3], weight.dims[0]};
+  same_shape(op, "weight", weight, {p.c_out, p.c});
+  if (bias != nullptr) same_shape(op, "bias", *bias, {p.c_out});
+  output(op, {p.n, p.c_out, 1, 1});
+  return p;
+}
+
 }  // namespace sknet_ops::check

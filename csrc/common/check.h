@@ -78,6 +78,7 @@ SelectiveKernelParams selective_kernel(const char* op, const SelectiveKernelShap
                                        const NormParams& norm, const NormParams& attn_norm);
 
 MaxPoolParams max_pool(const char* op, TensorShape x, const PoolAttrs& attrs);
+PoolDenseParams pool_dense(const char* op, TensorShape x, TensorShape weight, const TensorShape* bias);
 
 // `count` is 1..kMaxBranches; for callers that have to know before they fill a struct of kMaxBranches entries.
 int branches(const char* op, int64_t count);

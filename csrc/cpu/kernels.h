@@ -57,6 +57,8 @@ namespace sknet_ops::cpu::SKNET_ISA {
 //
 #include "cpu/kernel/max_pool.h"
 //
+#include "cpu/kernel/pool_dense.h"
+//
 #include "cpu/kernel/peak.h"
 
 // A frozen layer's op is one of a network in inference.
@@ -90,6 +92,7 @@ const OpTable<float> kTable = {
     scoped<SelectiveKernelParams, SelectiveKernelBackward<float>, selective_kernel_grad>,
     scoped<MaxPoolParams, MaxPoolForward<float>, max_pool>,
     scoped<MaxPoolParams, MaxPoolBackward<float>, max_pool_grad>,
+    scoped<PoolDenseParams, PoolDenseForward<float>, pool_dense>,
 };
 
 }  // namespace sknet_ops::cpu::SKNET_ISA

@@ -30,6 +30,8 @@ template <typename T>
 void max_pool(const MaxPoolParams& p, const MaxPoolForward<T>& t);
 template <typename T>
 void max_pool_grad(const MaxPoolParams& p, const MaxPoolBackward<T>& t);
+template <typename T>
+void pool_dense(const PoolDenseParams& p, const PoolDenseForward<T>& t);
 
 // The activated branches again, from what training saved (z, mean, inv_std) or else from x.
 template <typename T>

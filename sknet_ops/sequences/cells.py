@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 from mindspore import Tensor, dtype, nn
 from mindspore.ops import constexpr
@@ -12,7 +13,9 @@ from sknet_ops import backends, primitives
 from sknet_ops.backends import cpu, reference
 from sknet_ops.layers.holders import has_hook, uses_batch_statistics
 from sknet_ops.layers.phase import stand_in_class
+from sknet_ops.primitives.op_sequence import pack_constants
 from sknet_ops.sequences.recording import Program, Recording, record
+from sknet_ops.sequences.steps import Dims
 
 # The last is what MindCV and timm call all before the pooling and the classifier.
 _METHODS = ("construct", "forward_features")
@@ -38,15 +41,17 @@ def _needs_itself(part: nn.Cell) -> bool:
     return in_training or has_hook(part)
 
 
-def arrange(net: nn.Cell) -> None:
-    """Lets the largest parts of a network that are sequences of ops run as one op each, while in inference."""
+def arrange(net: nn.Cell, constant: bool = False) -> None:
+    """Lets the largest parts of a network that are sequences of ops run as one op each, while in inference.
+
+    `constant`: with the present values of all that is small, and with the classifier."""
     for method in _METHODS:
-        recording = record(net, method)
+        recording = record(net, method, constant)
         if recording is not None:
             _adopt(net, method, recording)
             return
     for child in net.cells():
-        arrange(child)
+        arrange(child, constant)
 
 
 def take_back(net: nn.Cell) -> None:
@@ -64,7 +69,11 @@ def _adopt(cell: nn.Cell, method: str, recording: Recording) -> None:
         _programs.append(program)
     # Past Cell.__setattr__: parameters and children are where they were.
     object.__setattr__(cell, "sknet_program", _programs.index(program))
-    object.__setattr__(cell, "sknet_weights", recording.weights)
+    weights = recording.weights
+    if recording.constants:
+        groups = ([p.asnumpy() for p in group] for group in (recording.weights, recording.constants))
+        weights += (Tensor(pack_constants(*groups)),)
+    object.__setattr__(cell, "sknet_weights", weights)
     object.__setattr__(cell, "sknet_cells", recording.cells)
     cell.__class__ = _subclass(type(cell), method)
 
@@ -86,9 +95,15 @@ def _run(self, x: Tensor) -> Tensor:
 
 @constexpr(check=False)
 def _takes(program: int, shape, kind) -> bool:
-    return kind == dtype.float32 and (shape is None or _programs[program].takes(tuple(shape)))
+    return kind == dtype.float32 and (shape is None or _takes_shape(program, tuple(shape)))
+
+
+@cache  # PyNative asks at every call
+def _takes_shape(program: int, shape: Dims) -> bool:
+    return _programs[program].takes(shape)
 
 
 @constexpr(check=False)
 def _op(program: int) -> Callable:
-    return primitives.op_sequence(_programs[program].inputs, _programs[program].steps)
+    found = _programs[program]
+    return primitives.op_sequence(found.inputs, found.steps, found.constants)

@@ -12,11 +12,11 @@ import types
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from mindspore import Parameter, nn
+from mindspore import Parameter, dtype, nn
 
 from sknet_ops.layers.holders import UnsupportedCellError, refuse_hooks
 from sknet_ops.primitives.op_sequence import Step
-from sknet_ops.sequences.steps import Dims, layer_step, output_shape
+from sknet_ops.sequences.steps import Dims, LayerStep, dense_step, layer_step, output_shape, pools_globally
 
 # A stand-in would be told from a tensor by them: a method that asks is not taken.
 _QUESTIONS = {"isinstance", "type", "callable", "id"}
@@ -24,14 +24,16 @@ _PASSED_THROUGH = (nn.SequentialCell.construct, nn.Identity.construct)  # of Min
 
 
 class Recording(NamedTuple):
-    """Input 0 is the method's argument, the others are `weights`."""
+    """Input 0 is the method's argument, then come `weights`, and then what holds the `constants` if there are any."""
 
     steps: tuple[Step, ...]
     weights: tuple[Parameter, ...]
+    constants: tuple[Parameter, ...]
     cells: tuple[nn.Cell, ...]  # all that took part: the sequence is for when none of them is in training
 
     def program(self) -> Program:
-        return Program(self.steps, tuple(tuple(weight.shape) for weight in self.weights))
+        weights, constants = (tuple(tuple(p.shape) for p in group) for group in (self.weights, self.constants))
+        return Program(self.steps, weights, constants)
 
 
 class Program(NamedTuple):
@@ -39,14 +41,16 @@ class Program(NamedTuple):
 
     steps: tuple[Step, ...]
     weights: tuple[Dims, ...]  # their shapes
+    constants: tuple[Dims, ...]
 
     @property
     def inputs(self) -> int:
-        return 1 + len(self.weights)
+        return 1 + len(self.weights) + bool(self.constants)
 
     def takes(self, shape: Dims) -> bool:
         """Whether an input of this shape passes through all steps."""
-        shapes: list[Dims] = [shape, *self.weights]
+        holder = [(None,)] if self.constants else []
+        shapes: list[Dims] = [shape, *self.weights, *holder, *self.constants]
         for step in self.steps:
             made = output_shape(step, [shapes[value] for value in step.operands])
             if made is None:
@@ -55,12 +59,14 @@ class Program(NamedTuple):
         return True
 
 
-def record(cell: nn.Cell, method: str) -> Recording | None:
-    """The method, a function of one tensor, as a sequence; None if it is none."""
+def record(cell: nn.Cell, method: str, constant: bool = False) -> Recording | None:
+    """The method, a function of one tensor, as a sequence; None if it is none.
+
+    `constant`: with all that is small as constants, and the classifier as a step."""
     function = getattr(type(cell), method, None)
     if not isinstance(function, types.FunctionType) or not _takes_one_argument(function):
         return None
-    recorder = _Recorder()
+    recorder = _Recorder(constant)
     try:
         result = recorder.run(cell, function, (recorder.argument,))
     except Exception:  # whatever a foreign method makes of a stand-in
@@ -76,6 +82,8 @@ def _takes_one_argument(function: types.FunctionType) -> bool:
 class _Value:
     """Stands for a tensor. It can be handed on, and that is all."""
 
+    dtype = dtype.float32  # of the inputs that a sequence takes
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
@@ -90,23 +98,42 @@ class _Value:
     __hash__ = object.__hash__
 
 
+class _Pooled(_Value):
+    """Stands for the mean of each map of `maps`, which no step computes by itself."""
+
+    def __init__(self, maps: _Value) -> None:
+        self.maps = maps
+
+
 class _Recorder:
-    def __init__(self) -> None:
+    def __init__(self, constant: bool) -> None:
+        self.constant = constant
         self.argument = _Value()
         self.steps: list[tuple[str, dict[str, Any], list[Any]]] = []
+        self.constants: list[Parameter] = []
         self.values: list[_Value] = []  # of the steps
         self.cells: dict[int, nn.Cell] = {}
 
     def call(self, cell: nn.Cell, arguments: tuple[Any, ...]) -> _Value:
         refuse_hooks(cell)
-        if len(arguments) in (1, 2) and all(isinstance(argument, _Value) for argument in arguments):
+        kinds = [type(argument) for argument in arguments]
+        made = None
+        if kinds == [_Value] and self.constant and pools_globally(cell):
+            self._note_cells(cell)
+            return _Pooled(arguments[0])
+        if kinds == [_Pooled]:
+            made, arguments = dense_step(cell), (arguments[0].maps,)
+        elif kinds in ([_Value], [_Value] * 2):
             made = layer_step(cell, len(arguments) == 2)
-            if made is not None:
-                self._note_cells(cell)
-                self.steps.append((made.op, made.attrs, [arguments[0], *made.operands, *arguments[1:]]))
-                self.values.append(_Value())
-                return self.values[-1]
-        return self.run(cell, type(cell).construct, arguments)
+        return self.run(cell, type(cell).construct, arguments) if made is None else self._note(cell, made, arguments)
+
+    def _note(self, cell: nn.Cell, made: LayerStep, arguments: tuple[_Value, ...]) -> _Value:
+        self._note_cells(cell)
+        self.steps.append((made.op, made.attrs, [arguments[0], *made.operands, *arguments[1:]]))
+        if self.constant:
+            self.constants += made.operands[made.large :]
+        self.values.append(_Value())
+        return self.values[-1]
 
     def run(self, cell: nn.Cell, function: types.FunctionType, arguments: tuple[Any, ...]) -> Any:
         """A method as it stands, with stand-ins for the cell too."""
@@ -123,20 +150,17 @@ class _Recorder:
     def finish(self, result: Any) -> Recording | None:
         if len(self.steps) < 2 or result is not self.values[-1]:
             return None
-        numbers: dict[int, int] = {id(self.argument): 0}
-        weights: list[Parameter] = []
-        for _, _, operands in self.steps:
-            for operand in operands:
-                if isinstance(operand, Parameter) and id(operand) not in numbers:
-                    weights.append(operand)
-                    numbers[id(operand)] = len(weights)
-        for index, value in enumerate(self.values):
-            numbers[id(value)] = 1 + len(weights) + index
+        held = {id(v): v for _, _, operands in self.steps for v in operands if isinstance(v, Parameter)}
+        constants = {id(v): v for v in self.constants}
+        weights = {key: v for key, v in held.items() if key not in constants}
+        holder = [None] if constants else []
+        order = [id(self.argument), *weights, *holder, *constants, *map(id, self.values)]
+        numbers = {key: number for number, key in enumerate(order)}
         steps = tuple(
             Step(op, tuple(attrs.items()), tuple(numbers[id(operand)] for operand in operands))
             for op, attrs, operands in self.steps
         )
-        return Recording(steps, tuple(weights), tuple(self.cells.values()))
+        return Recording(steps, tuple(weights.values()), tuple(constants.values()), tuple(self.cells.values()))
 
     def _note_cells(self, layer: nn.Cell) -> None:
         """The layer and what it holds, which need not be its children."""

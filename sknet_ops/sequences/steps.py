@@ -10,18 +10,20 @@ from mindspore import Parameter, nn
 
 from sknet_ops import checks
 from sknet_ops.fusion.pool import FusedMaxPool2d
-from sknet_ops.layers import ConvBnAct, MaxPool2d, SelectiveKernel
+from sknet_ops.layers import ConvBnAct, GlobalAvgPool, MaxPool2d, SelectiveKernel
 from sknet_ops.primitives.op_sequence import Step
 
 Dims = tuple[int | None, ...]  # None: not known when compiling
 
 
 class LayerStep(NamedTuple):
-    """`operands`: what the op takes after x and, if it takes one, before the residual."""
+    """`operands`: what the op takes after x and, if it takes one, before the residual; all but the first `large` are
+    small, and may be kept by value."""
 
     op: str
     attrs: dict[str, Any]
     operands: tuple[Parameter, ...]
+    large: int
 
 
 @singledispatch
@@ -46,7 +48,7 @@ def _conv_bn_act(cell: ConvBnAct, residual: bool) -> LayerStep | None:
         frozen=True,
     )
     held = (cell.conv_holder.weight, norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance)
-    return None if cell.map_dtype is not None else LayerStep("conv_bn_act", attrs, held)
+    return None if cell.map_dtype is not None else LayerStep("conv_bn_act", attrs, held, 1)
 
 
 @layer_step.register
@@ -72,7 +74,7 @@ def _selective_kernel(cell: SelectiveKernel, residual: bool) -> LayerStep | None
     for name in ("gamma", "beta", "moving_mean", "moving_variance"):
         held += [getattr(norm, name) for norm in norms]
     held += [attn.fc_reduce.weight, attn.bn.gamma, attn.bn.beta, attn.bn.moving_mean, attn.bn.moving_variance]
-    return LayerStep("selective_kernel", attrs, (*held, attn.fc_select.weight))
+    return LayerStep("selective_kernel", attrs, (*held, attn.fc_select.weight), len(cell.conv_holders))
 
 
 @layer_step.register
@@ -87,7 +89,22 @@ def _fused_max_pool(cell: FusedMaxPool2d, residual: bool) -> LayerStep | None:
 
 def _pool_step(residual: bool, kernel: int, stride: int, padding: int, same: bool) -> LayerStep | None:
     attrs = dict(kernel=kernel, stride=stride, padding=padding, same=same)
-    return None if residual else LayerStep("max_pool", attrs, ())
+    return None if residual else LayerStep("max_pool", attrs, (), 0)
+
+
+def pools_globally(cell: nn.Cell) -> bool:
+    """Whether the cell computes the mean of each map, (n, c, h, w) -> (n, c): ours, or MindCV's."""
+    kind = type(cell)
+    from_mindcv = kind.__module__.startswith("mindcv.") and kind.__name__ == "GlobalAvgPooling"
+    return kind is GlobalAvgPool or (from_mindcv and cell.keep_dims is False)
+
+
+def dense_step(cell: nn.Cell) -> LayerStep | None:
+    """The dense layer together with the global pooling before it; None if it is something else."""
+    if type(cell) is not nn.Dense or cell.activation_flag:
+        return None
+    bias = (cell.bias,) if cell.has_bias else ()
+    return LayerStep("pool_dense", dict(bias=cell.has_bias), (cell.weight, *bias), 0)
 
 
 def output_shape(step: Step, shapes: list[Dims]) -> Dims | None:
@@ -98,6 +115,8 @@ def output_shape(step: Step, shapes: list[Dims]) -> Dims | None:
     if step.op == "max_pool":
         return (*x[:2], *(_pooled(size, **attrs) for size in x[2:]))
     weight = shapes[1]
+    if step.op == "pool_dense":
+        return (x[0], weight[0]) if checks.same(x[1], weight[1]) else None
     first = {name: _first(attrs[name]) for name in ("padding", "dilation")}  # branches have outputs of one size
     branches = len(attrs["dilation"]) if attrs.get("split_input") else 1
     if not checks.same(x[1], weight[1] * attrs["groups"] * branches):

@@ -12,7 +12,7 @@ from mindspore import nn, ops
 
 import sknet_ops
 from sknet_ops import primitives
-from sknet_ops.layers import ConvBnAct, MaxPool2d, SelectiveKernel
+from sknet_ops.layers import ConvBnAct, GlobalAvgPool, MaxPool2d, SelectiveKernel
 from sknet_ops.primitives.custom import make_custom
 from sknet_ops.primitives.op_sequence import Step
 from sknet_ops.sequences.cells import _programs
@@ -52,13 +52,14 @@ class Net(nn.Cell):
         self.stem = conv(3, 16)
         self.pool = MaxPool2d(3, 2, pad_mode="same")
         self.stages = nn.SequentialCell([Block(16, 16, 1), Block(16, 32, 2), Block(32, 64, 2), Block(64, 64, 1)])
+        self.mean = GlobalAvgPool()
         self.classifier = nn.Dense(64, 5)
 
     def forward_features(self, x):
         return self.stages(self.pool(self.stem(x)))
 
     def construct(self, x):
-        return self.classifier(ops.mean(self.forward_features(x), (2, 3)))
+        return self.classifier(self.mean(self.forward_features(x)))
 
 
 def seeded(make) -> nn.Cell:
@@ -90,12 +91,13 @@ def steps_of(net: nn.Cell) -> dict[str, list[str]]:
 
 BLOCK = ["selective_kernel", "conv_bn_act"]
 DOWN = ["conv_bn_act", "selective_kernel", "conv_bn_act"]  # as the shortcut is computed first
+STEPS = ["conv_bn_act", "max_pool", *BLOCK, *DOWN, *DOWN, *BLOCK]
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_same_bits(mode, threads) -> None:
     plain, frozen = seeded(Net), sknet_ops.freeze(seeded(Net))
-    assert steps_of(frozen) == {"": ["conv_bn_act", "max_pool", *BLOCK, *DOWN, *DOWN, *BLOCK]}
+    assert steps_of(frozen) == {"": STEPS}
     sknet_ops.set_num_threads(threads)
     try:
         for n, size in ((1, 40), (11, 40), (4, 40), (5, 37), (1, 40)):  # 11: rounds of few images, the last not full
@@ -145,6 +147,85 @@ def test_training_of_a_part(mode) -> None:
     assert np.array_equal(results[0][0], results[1][0])
     assert np.array_equal(results[0][1], results[1][1])
     assert not np.array_equal(results[0][1], seeded(Net).stages[2].down_sample.norm_holder.moving_mean.asnumpy())
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_constants(mode, bias) -> None:
+    """The classifier is a step; x, the weights of the convolutions and one tensor more go into the op."""
+
+    def make() -> Net:
+        net = Net()
+        net.classifier = nn.Dense(64, 5, has_bias=bias)
+        return net
+
+    plain, frozen = seeded(make), sknet_ops.freeze(seeded(make), constant=True)
+    assert steps_of(frozen) == {"": [*STEPS, "pool_dense"]}
+    layers = [cell for _, cell in frozen.cells_and_names() if isinstance(cell, (ConvBnAct, SelectiveKernel))]
+    convs = sum(2 if isinstance(layer, SelectiveKernel) else 1 for layer in layers)
+    assert _programs[frozen.sknet_program].inputs == 1 + convs + 1
+    for n in (1, 11, 1):
+        expected = plain(images(n)).asnumpy()
+        for _ in range(2):
+            got = frozen(images(n)).asnumpy()
+            assert got.shape == expected.shape
+            assert np.abs(got - expected).max() <= 2e-6 * np.abs(expected).max()
+
+
+def test_constants_without_a_classifier(mode) -> None:
+    plain, frozen = seeded(lambda: Block(16, 32, 2)), sknet_ops.freeze(seeded(lambda: Block(16, 32, 2)), constant=True)
+    assert steps_of(frozen) == {"": DOWN}
+    x = ms.Tensor(np.random.default_rng(1).standard_normal((2, 16, 9, 9)).astype(np.float32))
+    assert np.array_equal(frozen(x).asnumpy(), plain(x).asnumpy())
+
+
+def test_constants_of_mindcv() -> None:
+    mindcv = pytest.importorskip("mindcv", reason="MindCV is missing: pip install mindcv==0.3.0")
+    ms.set_context(mode=ms.GRAPH_MODE)
+    plain, frozen = (sknet_ops.fuse(seeded(lambda: mindcv.create_model("skresnet18", num_classes=7))) for _ in range(2))
+    sknet_ops.freeze(frozen, constant=True)
+    assert steps_of(frozen)[""][-2:] == ["conv_bn_act", "pool_dense"]
+    got, expected = frozen(images(2, 64)).asnumpy(), plain(images(2, 64)).asnumpy()
+    assert np.abs(got - expected).max() <= 2e-6 * np.abs(expected).max()
+
+
+def test_constants_dynamic_batch() -> None:
+    ms.set_context(mode=ms.GRAPH_MODE)
+    plain, frozen = seeded(Net), sknet_ops.freeze(seeded(Net), constant=True)
+    frozen.set_inputs(ms.Tensor(shape=[None, 3, 40, 40], dtype=ms.float32))
+    for n in (3, 9, 1):
+        expected = plain(images(n)).asnumpy()
+        assert np.abs(frozen(images(n)).asnumpy() - expected).max() <= 2e-6 * np.abs(expected).max()
+
+
+def test_constants_refuse_a_gradient(mode) -> None:
+    frozen = sknet_ops.freeze(seeded(Net), constant=True)
+    with pytest.raises(ValueError, match=r"op_sequence: no gradient after freeze\(constant=True\): unfreeze"):
+        ops.GradOperation(get_all=True)(frozen)(images(2))[0].asnumpy()
+    plain = ops.GradOperation(get_all=True)(seeded(Net))(images(2))[0].asnumpy()
+    assert np.array_equal(ops.GradOperation(get_all=True)(sknet_ops.unfreeze(frozen))(images(2))[0].asnumpy(), plain)
+
+
+def test_constants_refuse_other_weights(mode) -> None:
+    """As after loading a checkpoint; frozen again, the network has the new values."""
+    frozen, other = sknet_ops.freeze(seeded(Net), constant=True), seeded(Net)
+    frozen(images(1)).asnumpy()
+    for source, target in zip(other.get_parameters(), frozen.get_parameters(), strict=True):
+        source.set_data(source * 1.5)
+        target.set_data(target * 1.5)
+    with pytest.raises(RuntimeError, match=r"got other weights than freeze\(constant=True\) has seen"):
+        frozen(images(1)).asnumpy()
+    got, expected = sknet_ops.freeze(frozen, constant=True)(images(1)).asnumpy(), other(images(1)).asnumpy()
+    assert np.abs(got - expected).max() <= 2e-6 * np.abs(expected).max()
+
+
+def test_constants_training_goes_on(mode) -> None:
+    def step(net: Net) -> list[np.ndarray]:
+        net.set_train()
+        weights = ms.ParameterTuple(net.trainable_params())
+        return [g.asnumpy() for g in ops.GradOperation(get_by_list=True)(net, weights)(images(2))]
+
+    for got, expected in zip(step(sknet_ops.freeze(seeded(Net), constant=True)), step(seeded(Net)), strict=True):
+        assert np.array_equal(got, expected)
 
 
 def test_unfreeze_and_copies() -> None:
@@ -302,10 +383,20 @@ POOL = {"kernel": 2, "stride": 2, "padding": 0, "same": False}
         ({"operands": (0, -1)}, "operands: got -1 for input 0 of step 1"),
         ({"operands": (0,)}, "operands: got too few"),
         ({"operands": (0, 1, 1)}, "operands: got more"),
-        ({"steps": "max_pool,sk_select"}, "steps: got sk_select, expected conv_bn_act, selective_kernel or max_pool"),
+        ({"steps": "max_pool,sk_select"}, "steps: got sk_select, expected conv_bn_act, selective_kernel, max_pool or"),
+        ({"constants": (1, 3)}, "constants: got some, and no input to hold them"),
+        ({"constants": (2, 3)}, "constants: got a list that ends in a shape"),
+        ({"constants": (-1,)}, "constants: got a list that ends in a shape"),
+        ({"constants": (2, 3, 0)}, "constants: got no shape"),
+        ({"constants": (3, 2**31, 2**31, 2**31)}, "constants: got no shape"),
+        ({"constants": (2, 2**31, 2**31)}, "constants: got too many values"),
         ({"1.kernel": 9}, "max_pool: x: got height 2 with kernel 9"),
     ],
-    ids=["forward", "negative", "few", "many", "step", "shape"],
+    ids=[
+        *("forward", "negative", "few", "many", "step"),
+        *("no input", "short", "rank", "zero", "overflow", "large"),
+        "shape",
+    ],
 )
 def test_native_refusals(changed, message) -> None:
     """The C entry holds by itself, whoever calls it."""
@@ -316,3 +407,17 @@ def test_native_refusals(changed, message) -> None:
     assert make_custom("op_sequence", ["y"], attrs)(x)[0].shape == (1, 1, 1, 1)
     with pytest.raises(RuntimeError, match=message):
         make_custom("op_sequence", ["y"], attrs | changed)(x)[0].asnumpy()
+
+
+def test_native_refusals_of_constants() -> None:
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    attrs = {"inputs": 2, "steps": "max_pool,max_pool", "operands": (0, 3), "constants": (4, 1, 1, 8, 8)}
+    attrs |= {f"{step}.{name}": value for step in range(2) for name, value in POOL.items()}
+    x, held = (ms.Tensor(np.zeros(shape, np.float32)) for shape in ((1, 1, 4, 4), (64,)))
+    assert make_custom("op_sequence", ["y"], attrs)(x, held)[0].shape == (1, 1, 1, 1)
+    for changed, message in (
+        ({"operands": (0, 2)}, "operands: got 2 for input 0 of step 1"),  # a constant is no map
+        ({"constants": (4, 1, 1, 8, 9)}, "op_sequence: constants: got shape \\(64,\\), expected shape \\(72,\\)"),
+    ):
+        with pytest.raises(RuntimeError, match=message):
+            make_custom("op_sequence", ["y"], attrs | changed)(x, held)[0].asnumpy()

@@ -22,6 +22,7 @@ struct OpTable {
   void (*selective_kernel_grad)(const SelectiveKernelParams&, const SelectiveKernelBackward<T>&);
   void (*max_pool)(const MaxPoolParams&, const MaxPoolForward<T>&);
   void (*max_pool_grad)(const MaxPoolParams&, const MaxPoolBackward<T>&);
+  void (*pool_dense)(const PoolDenseParams&, const PoolDenseForward<T>&);
 };
 
 // What the backend made of a frozen layer's weights, kept for its next calls. Null where the backend has no use for it;

@@ -78,6 +78,12 @@ struct MaxPoolParams {
   int64_t h_out, w_out;
 };
 
+// The head of a network: the mean of each map of x (n, c, h, w), then a dense layer, weight (c_out, c). Inference only.
+struct PoolDenseParams {
+  int64_t n, c, h, w;
+  int64_t c_out;
+};
+
 struct SelectiveKernelParams {
   SkConvParams conv;
   int64_t c_reduced;
@@ -183,6 +189,13 @@ template <typename T>
 struct MaxPoolBackward {
   const T *dy, *x;
   T* dx;
+};
+
+template <typename T>
+struct PoolDenseForward {
+  const T *x, *weight;
+  const T* bias;  // (c_out), or null
+  T* y;           // (n, c_out)
 };
 
 template <typename T>

@@ -29,7 +29,7 @@ def build_network(source: Source):
     np.random.seed(0)
     net = create_model(source.model, source.num_classes, checkpoint_path=source.path)
     net.set_train(False)
-    return sknet_ops.freeze(net)
+    return sknet_ops.freeze(net, constant=True)
 
 
 class NativeRunner:

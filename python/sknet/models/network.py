@@ -7,7 +7,7 @@ from mindspore import Tensor, nn, ops
 
 from sknet.models.blocks import PlainBasicBlock, SKBasicBlock, SKBottleneck, conv_bn_act, make_shortcut
 from sknet.models.catalog import ModelSpec
-from sknet_ops.layers import ConvBnAct, MaxPool2d, PhaseOnChange
+from sknet_ops.layers import ConvBnAct, GlobalAvgPool, MaxPool2d, PhaseOnChange
 
 
 class SKNet(PhaseOnChange, nn.Cell):
@@ -54,6 +54,7 @@ class SKNet(PhaseOnChange, nn.Cell):
             setattr(self, f"layer{i + 1}", nn.SequentialCell(stage))
             self.stages.append(f"layer{i + 1}")
         self.num_features = channels
+        self.pool = GlobalAvgPool()
         self.classifier = nn.Dense(channels, num_classes)
         self._initialise()
 
@@ -82,9 +83,7 @@ class SKNet(PhaseOnChange, nn.Cell):
         x = self.forward_features(x)
         if x.dtype != ms.float32:  # in mixed precision, which ends here
             x = ops.cast(x, ms.float32)
-        # The mean over both axes of a map, as rows: MindSpore's kernel for two axes takes several times as long.
-        rows = ops.reshape(x, (-1, x.shape[2] * x.shape[3]))
-        return self.classifier(ops.reshape(ops.mean(rows, 1), (-1, self.num_features)))
+        return self.classifier(self.pool(x))
 
 
 def _make_block(spec: ModelSpec, in_channels: int, width: int, stride: int) -> nn.Cell:

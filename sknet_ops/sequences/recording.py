@@ -68,7 +68,10 @@ def record(cell: nn.Cell, method: str, constant: bool = False) -> Recording | No
         return None
     recorder = _Recorder(constant)
     try:
-        result = recorder.run(cell, function, (recorder.argument,))
+        # A layer by itself is one op as it is, but its inputs are fewer as constants.
+        alone = constant and layer_step(cell, False) is not None
+        arguments = (recorder.argument,)
+        result = recorder.call(cell, arguments) if alone else recorder.run(cell, function, arguments)
     except Exception:  # whatever a foreign method makes of a stand-in
         return None
     return recorder.finish(result)
@@ -148,7 +151,7 @@ class _Recorder:
         return function(_CellStandIn(cell, self), *arguments)
 
     def finish(self, result: Any) -> Recording | None:
-        if len(self.steps) < 2 or result is not self.values[-1]:
+        if len(self.steps) + len(self.constants) < 2 or result is not self.values[-1]:
             return None
         held = {id(v): v for _, _, operands in self.steps for v in operands if isinstance(v, Parameter)}
         constants = {id(v): v for v in self.constants}

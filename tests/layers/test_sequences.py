@@ -178,6 +178,17 @@ def test_constants_without_a_classifier(mode) -> None:
     assert np.array_equal(frozen(x).asnumpy(), plain(x).asnumpy())
 
 
+def test_constants_of_one_layer(mode) -> None:
+    def make() -> nn.Cell:
+        return SelectiveKernel(16, 32, stride=2)
+
+    plain, frozen = seeded(make), sknet_ops.freeze(seeded(make), constant=True)
+    assert steps_of(frozen) == {"": ["selective_kernel"]}
+    x = ms.Tensor(np.random.default_rng(1).standard_normal((2, 16, 9, 9)).astype(np.float32))
+    assert np.array_equal(frozen(x).asnumpy(), plain(x).asnumpy())
+    assert np.array_equal(sknet_ops.freeze(frozen, constant=True)(x).asnumpy(), plain(x).asnumpy())
+
+
 def test_constants_of_mindcv() -> None:
     mindcv = pytest.importorskip("mindcv", reason="MindCV is missing: pip install mindcv==0.3.0")
     ms.set_context(mode=ms.GRAPH_MODE)

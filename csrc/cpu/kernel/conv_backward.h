@@ -197,11 +197,12 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
         emit.put(i, {to + i * hw_in, shape.stride, f / shape.stride, f % shape.stride, taps.w_out, shape.w, add});
       }
       const LaneSource source{layout.pitch, 1, layout.channel, taps.count, taps.offset};
+      Coming none;
       if (!targets_of.lanes) {
-        tap_rows(taps, layout.pitch, dz, layout.channel, group_out, w, b.size, tile, emit.at(0));
+        tap_rows(taps, layout.pitch, dz, layout.channel, group_out, w, b.size, tile, emit.at(0), none);
       } else {
         const LaneTiles tiles(taps.h_out, taps.w_out);
-        lane_planes(tiles, 0, tiles.count(), source, group_out, dz, w, b.size, true, tile, emit.at(0));
+        lane_planes(tiles, 0, tiles.count(), source, group_out, dz, w, b.size, true, tile, emit.at(0), none);
       }
       w += group_out * taps.count * targets_of.width(b);
     }

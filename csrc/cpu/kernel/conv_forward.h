@@ -25,29 +25,30 @@ static inline ChannelBlock block_at(int64_t channels, int64_t index) {
 }
 
 static inline void tap_run_block(int64_t size, const float* x, int64_t channel, int64_t channels, const int64_t* offset,
-                                 int64_t taps, const float* w, float* out, int64_t out_stride, int64_t vectors) {
+                                 int64_t taps, const float* w, float* out, int64_t out_stride, int64_t vectors,
+                                 Coming& coming) {
   switch (size) {
 #if SKNET_VEC == 16 || defined(__aarch64__)
-    case 8: tap_run<8>(x, channel, channels, offset, taps, w, out, out_stride, vectors, false); break;
+    case 8: tap_run<8>(x, channel, channels, offset, taps, w, out, out_stride, vectors, false, coming); break;
 #endif
-    case 4: tap_run<4>(x, channel, channels, offset, taps, w, out, out_stride, vectors, false); break;
-    case 3: tap_run<3>(x, channel, channels, offset, taps, w, out, out_stride, vectors, false); break;
-    case 2: tap_run<2>(x, channel, channels, offset, taps, w, out, out_stride, vectors, false); break;
-    default: tap_run<1>(x, channel, channels, offset, taps, w, out, out_stride, vectors, false); break;
+    case 4: tap_run<4>(x, channel, channels, offset, taps, w, out, out_stride, vectors, false, coming); break;
+    case 3: tap_run<3>(x, channel, channels, offset, taps, w, out, out_stride, vectors, false, coming); break;
+    case 2: tap_run<2>(x, channel, channels, offset, taps, w, out, out_stride, vectors, false, coming); break;
+    default: tap_run<1>(x, channel, channels, offset, taps, w, out, out_stride, vectors, false, coming); break;
   }
 }
 
 static inline void tap_run_exact_block(int64_t size, const float* x, int64_t channel, int64_t channels,
                                        const int64_t* offset, int64_t taps, const float* w, float* out,
-                                       int64_t out_stride, int64_t length) {
+                                       int64_t out_stride, int64_t length, Coming& coming) {
   switch (size) {
 #if SKNET_VEC == 16 || defined(__aarch64__)
-    case 8: tap_run_exact<8>(x, channel, channels, offset, taps, w, out, out_stride, length); break;
+    case 8: tap_run_exact<8>(x, channel, channels, offset, taps, w, out, out_stride, length, coming); break;
 #endif
-    case 4: tap_run_exact<4>(x, channel, channels, offset, taps, w, out, out_stride, length); break;
-    case 3: tap_run_exact<3>(x, channel, channels, offset, taps, w, out, out_stride, length); break;
-    case 2: tap_run_exact<2>(x, channel, channels, offset, taps, w, out, out_stride, length); break;
-    default: tap_run_exact<1>(x, channel, channels, offset, taps, w, out, out_stride, length); break;
+    case 4: tap_run_exact<4>(x, channel, channels, offset, taps, w, out, out_stride, length, coming); break;
+    case 3: tap_run_exact<3>(x, channel, channels, offset, taps, w, out, out_stride, length, coming); break;
+    case 2: tap_run_exact<2>(x, channel, channels, offset, taps, w, out, out_stride, length, coming); break;
+    default: tap_run_exact<1>(x, channel, channels, offset, taps, w, out, out_stride, length, coming); break;
   }
 }
 
@@ -67,12 +68,13 @@ static inline int64_t tile_floats(int64_t pitch) {
 // `size` output planes from padded input planes, to emit[0 .. size).
 template <typename Emit>
 static void tap_rows(const TapSet& taps, int64_t pitch, const float* planes, int64_t channel, int64_t channels,
-                     const float* w, int64_t size, float* tile, Emit* emit) {
+                     const float* w, int64_t size, float* tile, Emit* emit, Coming& coming) {
   const int64_t step = tile_rows(size, pitch), stride = tile_stride(size, pitch);
   for (int64_t row = 0; row < taps.h_out; row += step) {
     const int64_t rows = min_of(step, taps.h_out - row);
     const int64_t vectors = ceil_div((rows - 1) * pitch + taps.w_out, kVec);
-    tap_run_block(size, planes + row * pitch, channel, channels, taps.offset, taps.count, w, tile, stride, vectors);
+    tap_run_block(size, planes + row * pitch, channel, channels, taps.offset, taps.count, w, tile, stride, vectors,
+                  coming);
     for (int64_t i = 0; i < size; ++i) emit[i].rows(row * taps.w_out, rows, taps.w_out, tile + i * stride, pitch);
   }
 }
@@ -80,14 +82,14 @@ static void tap_rows(const TapSet& taps, int64_t pitch, const float* planes, int
 // The same where the source itself serves as its padded form (1x1, stride 1) and nothing past it may be read.
 template <typename Emit>
 static void tap_direct(const TapSet& taps, const float* planes, int64_t channel, int64_t channels, const float* w,
-                       int64_t size, float* tile, Emit* emit) {
+                       int64_t size, float* tile, Emit* emit, Coming& coming) {
   const int64_t length = taps.h_out * taps.w_out;
   const int64_t step = kTileFloats / size / kVec * kVec, stride = tile_stride(size, 1);
   for (int64_t p = 0; p < length; p += step) {
     const int64_t now = min_of(step, length - p);
     const int64_t back = now < kVec ? kVec - now : 0;  // the kernel wants a vector: take positions that were done
     tap_run_exact_block(size, planes + p - back, channel, channels, taps.offset, taps.count, w, tile, stride,
-                        now + back);
+                        now + back, coming);
     for (int64_t i = 0; i < size; ++i) emit[i].rows(p, 1, now, tile + i * stride + back, now);
   }
 }
@@ -166,6 +168,7 @@ static void lane_convolution(const LaneTiles& tiles, int64_t images, int64_t set
     const int64_t t_first = split.apart ? piece * split.range : 0;
     const int64_t t_last = split.apart ? min_of(tiles.count(), t_first + split.range) : tiles.count();
     float* tile = local_scratch(Local::kTile, worker);
+    Coming none;
     EmitArray<Emit, kLaneEmits> emit;
     for (int64_t k = 0; k < now * planes_out; ++k) {
       emit.put(k, emitter(set, i0 + k / planes_out, first + k % planes_out));
@@ -186,7 +189,7 @@ static void lane_convolution(const LaneTiles& tiles, int64_t images, int64_t set
         for (int64_t i = 0; i < now; ++i) {
           Emit* planes = emit.at(i * planes_out + b.first - first);
           if (panels == nullptr) {
-            lane_planes(tiles, t0, t1, source, channels, planes_of(set, i0 + i), w, b.size, i == 0, tile, planes);
+            lane_planes(tiles, t0, t1, source, channels, planes_of(set, i0 + i), w, b.size, i == 0, tile, planes, none);
             continue;
           }
           for (int64_t t = t0; t < t1; ++t) {
@@ -278,28 +281,37 @@ static void conv_forward_plain(const ConvSet& set, const float* x, const float* 
     return LaneSource{layout.pitch * layout.step, layout.step, channel, plan.taps[m].count, plan.taps[m].offset};
   };
   auto run_block = [&](int m, int64_t n, int64_t group, ChannelBlock b, const float* planes, int64_t channel,
-                       int worker) {
+                       int worker, Coming& coming) {
     const TapSet& taps = plan.taps[m];
     EmitArray<Emit> emit;
     for (int64_t i = 0; i < b.size; ++i) emit.put(i, emitter(m, n, group * group_out + b.first + i));
     const float* w = packed_block(m, group, b);
     float* tile = local_scratch(Local::kTile, worker);
     if (out.lanes) {
-      lane_planes(tiles, 0, tiles.count(), lane_source(m, channel), group_in, planes, w, b.size, true, tile,
-                  emit.at(0));
+      lane_planes(tiles, 0, tiles.count(), lane_source(m, channel), group_in, planes, w, b.size, true, tile, emit.at(0),
+                  coming);
     } else if (direct) {
-      tap_direct(taps, planes, channel, group_in, w, b.size, tile, emit.at(0));
+      tap_direct(taps, planes, channel, group_in, w, b.size, tile, emit.at(0), coming);
     } else {
-      tap_rows(taps, layout.pitch, planes, channel, group_in, w, b.size, tile, emit.at(0));
+      tap_rows(taps, layout.pitch, planes, channel, group_in, w, b.size, tile, emit.at(0), coming);
     }
     for (int64_t i = 0; i < b.size; ++i) emit.at(i)->finish();
   };
 
   if (!direct && set.by_group(layout.channel)) {
     reserve_local(Local::kPlanes, group_in * layout.channel);
+    // Positions of a step of the inner loops, about, and their steps for a group.
+    const int64_t run = out.lanes ? kLanePixels<2> : kVec * (out.at(0).size == 8 ? 3 : 6);
+    const int64_t steps = set.branches * blocks * group_in * plan.taps[0].count * ceil_div(hw_out, run);
     parallel(shape.n * groups, [&](int64_t task, int worker) {
       const int64_t n = task / groups, group = task % groups;
       float* planes = local_scratch(Local::kPlanes, worker);
+      // The inputs of the next group follow.
+      Coming coming;
+      if (!set.split && task + 1 < shape.n * groups) {
+        const float* next = x + (n * channels + set.first_in(0, group) + group_in) * hw_in;
+        coming = Coming::within(next, group_in * hw_in, steps);
+      }
       for (int m = 0; m < set.branches; ++m) {
         if (m == 0 || set.split) {
           for (int64_t c = 0; c < group_in; ++c) {
@@ -307,7 +319,7 @@ static void conv_forward_plain(const ConvSet& set, const float* x, const float* 
           }
         }
         for (int64_t i = 0; i < blocks; ++i) {
-          run_block(m, n, group, out.at(i), planes, layout.channel, worker);
+          run_block(m, n, group, out.at(i), planes, layout.channel, worker, coming);
         }
       }
     });
@@ -348,7 +360,8 @@ static void conv_forward_plain(const ConvSet& set, const float* x, const float* 
       const int64_t rest = image_first ? task % per_image : task / now;
       const int m = static_cast<int>(rest / branch_blocks);
       const int64_t group = rest % branch_blocks / blocks;
-      run_block(m, n0 + i, group, out.at(rest % blocks), planes_of(m, i, group), channel, worker);
+      Coming none;
+      run_block(m, n0 + i, group, out.at(rest % blocks), planes_of(m, i, group), channel, worker, none);
     });
   }
 }

@@ -28,28 +28,31 @@ struct LaneTiles {
 // the same in the output planes.
 template <int V, typename Emit>
 static void lane_tile(const LaneSource& source, int64_t channels, const float* at, const float* w, int64_t rows,
-                      int64_t columns, int64_t position, int64_t size, bool new_weights, float* tile, Emit* emit) {
-  lane_rows<V>(source, channels, at, w, rows, columns, tile, new_weights);
+                      int64_t columns, int64_t position, int64_t size, bool new_weights, float* tile, Emit* emit,
+                      Coming& coming) {
+  lane_rows<V>(source, channels, at, w, rows, columns, tile, new_weights, false, coming);
   emit_lanes<V>(tile, position, rows * columns, size, tile + kLaneTile * V * kVec, kLaneTile, emit);
 }
 
 template <typename Emit>
 static void lane_tile(const LaneSource& source, int64_t channels, const float* at, const float* w, int64_t rows,
-                      int64_t columns, int64_t position, int64_t size, bool new_weights, float* tile, Emit* emit) {
+                      int64_t columns, int64_t position, int64_t size, bool new_weights, float* tile, Emit* emit,
+                      Coming& coming) {
   if (size > kVec) {
-    lane_tile<2>(source, channels, at, w, rows, columns, position, size, new_weights, tile, emit);
+    lane_tile<2>(source, channels, at, w, rows, columns, position, size, new_weights, tile, emit, coming);
   } else {
-    lane_tile<1>(source, channels, at, w, rows, columns, position, size, new_weights, tile, emit);
+    lane_tile<1>(source, channels, at, w, rows, columns, position, size, new_weights, tile, emit, coming);
   }
 }
 
 // Tiles [from, to). new_weights: of the first, as for lane_rows.
 template <typename Emit>
 static void lane_planes(const LaneTiles& tiles, int64_t from, int64_t to, const LaneSource& source, int64_t channels,
-                        const float* planes, const float* w, int64_t size, bool new_weights, float* tile, Emit* emit) {
+                        const float* planes, const float* w, int64_t size, bool new_weights, float* tile, Emit* emit,
+                        Coming& coming) {
   for (int64_t t = from; t < to; ++t) {
     lane_tile(source, channels, planes + tiles.offset(t, source), w, tiles.rows_of(t), tiles.columns_of(t),
-              tiles.position(t), size, new_weights && t == from, tile, emit);
+              tiles.position(t), size, new_weights && t == from, tile, emit, coming);
   }
 }
 

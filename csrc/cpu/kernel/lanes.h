@@ -31,17 +31,16 @@ struct PlaneRows {
   int64_t step = 0, rows = 0;
 };
 
-// What a block brings nearer while it computes, one line with every vector of weights that it uses, as a burst would
-// wait for the fetches' own buffers. Weights of the next chain, into the second-level cache: a chain serves so many
-// blocks that the processor loses sight of where the stream goes on. And, for 1x1, what will be read and written with
-// the results, whose rows in the planes are too short for the processor to see them coming.
+// What a block brings nearer while it computes, with every vector of weights that it uses. Weights of the next chain: a
+// chain serves so many blocks that the processor loses sight of where the stream goes on. Or else what the caller
+// wants. And, for 1x1, what will be read and written with the results, whose rows in the planes are too short for the
+// processor to see them coming.
 struct Ahead {
-  const float* weights;
-  int64_t step;
+  Coming stream;
   PlaneRows planes[2];
   // chain: of `length` floats, for `blocks` blocks, `lanes` at a time. Not new: the next one's are at hand.
   Ahead(const float* chain, int64_t length, int64_t lanes, int64_t blocks, bool is_new)
-      : weights(is_new ? chain + length : chain), step(is_new ? ceil_div(lanes, max_of(1, blocks)) : 0) {}
+      : stream(is_new ? Coming::within(chain + length, lanes, blocks) : Coming{chain, 0}) {}
 };
 
 // acc += p[r * pitch + q * S] * w, with V vectors of w.
@@ -67,15 +66,15 @@ static inline __attribute__((always_inline)) void lane_term(const float* p, int6
 template <int V, int R, int Q, int S>
 static void lane_block(const LaneSource& s, int64_t channels, const float* x, const float* w, float* out,
                        int64_t out_row, bool accumulate, Ahead& ahead) {
-  const float* weights = ahead.weights;
-  const int64_t step = ahead.step;
+  const float* coming = ahead.stream.at;
+  const int64_t step = ahead.stream.step;
   Vec acc[R][Q][V] = {};
   const int64_t pitch = s.pitch, channel = s.channel, taps = s.taps;
   if constexpr (S == kVec && kVec > 2) {
     for (int64_t c = 0; c < channels; ++c, x += channel) {
 #pragma GCC unroll 2
-      for (int t = 0; t < kVec; ++t, w += V * kVec, weights += step) {
-        __builtin_prefetch(weights, 0, 2);
+      for (int t = 0; t < kVec; ++t, w += V * kVec, coming += step) {
+        __builtin_prefetch(coming, 0, 2);
         lane_term<V, R, Q, S>(x + t, pitch, w, acc);
       }
     }
@@ -87,8 +86,8 @@ static void lane_block(const LaneSource& s, int64_t channels, const float* x, co
       const int64_t now = min_of(left, rows.rows);
       const float* plane = rows.at;
 #pragma GCC unroll 2
-      for (int64_t c = 0; c < now; ++c, x += channel, w += V * kVec, weights += step, plane += rows.step) {
-        __builtin_prefetch(weights, 0, 2);
+      for (int64_t c = 0; c < now; ++c, x += channel, w += V * kVec, coming += step, plane += rows.step) {
+        __builtin_prefetch(coming, 0, 2);
         __builtin_prefetch(plane);
         lane_term<V, R, Q, S>(x, pitch, w, acc);
       }
@@ -96,13 +95,13 @@ static void lane_block(const LaneSource& s, int64_t channels, const float* x, co
     }
   } else {
     for (int64_t c = 0; c < channels; ++c, x += channel) {
-      for (int64_t t = 0; t < taps; ++t, w += V * kVec, weights += step) {
-        __builtin_prefetch(weights, 0, 2);
+      for (int64_t t = 0; t < taps; ++t, w += V * kVec, coming += step) {
+        __builtin_prefetch(coming, 0, 2);
         lane_term<V, R, Q, S>(x + s.offset[t], pitch, w, acc);
       }
     }
   }
-  ahead.weights = weights;
+  ahead.stream.at = coming;
 #pragma GCC unroll 2
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 14
@@ -159,10 +158,10 @@ inline constexpr LaneBlock kLaneBlocks[15] = {
 };
 
 // `rows` rows of `width` positions, one after the other in `out`, or added to what is there. new_weights: they are not
-// in the cache yet, nor are those that follow in memory, which the next call will want.
+// in the cache yet, nor are those that follow in memory, which the next call will want. coming: to be fetched instead.
 template <int V>
 static void lane_rows(const LaneSource& s, int64_t channels, const float* x, const float* w, int64_t rows,
-                      int64_t width, float* out, bool new_weights, bool add = false) {
+                      int64_t width, float* out, bool new_weights, bool add, Coming& coming) {
   constexpr int64_t kMost = kLanePixels<V> < kMostColumns ? kLanePixels<V> : kMostColumns;
   const int64_t pieces = ceil_div(width, kMost), widest = ceil_div(width, pieces);
   const int64_t together = rows > 1 && 2 * widest <= kLanePixels<V> ? 2 : 1;
@@ -173,6 +172,7 @@ static void lane_rows(const LaneSource& s, int64_t channels, const float* x, con
     const int64_t now = min_of(chunk, channels - first);
     const float* wc = w + first * s.taps * V * kVec;
     Ahead ahead(wc, now * s.taps * V * kVec, V * kVec, ceil_div(rows, together) * pieces, new_weights);
+    if (coming.step > 0) ahead.stream = coming;
     for (int64_t row = 0; row < rows; row += together) {
       const bool two = together == 2 && row + 2 <= rows;
       const float* from = x + first * s.channel + row * s.pitch;
@@ -187,7 +187,15 @@ static void lane_rows(const LaneSource& s, int64_t channels, const float* x, con
         from += q * s.step, to += q * V * kVec, rest -= q;
       }
     }
+    if (coming.step > 0) coming = ahead.stream;
   }
+}
+
+template <int V>
+static void lane_rows(const LaneSource& s, int64_t channels, const float* x, const float* w, int64_t rows,
+                      int64_t width, float* out, bool new_weights, bool add = false) {
+  Coming none;
+  lane_rows<V>(s, channels, x, w, rows, width, out, new_weights, add, none);
 }
 
 // weight (size, channels, kernel^2), output channels at distance `length` -> packed (channels, taps, V vectors), the

@@ -13,10 +13,23 @@ struct Block {
 
 inline constexpr int64_t kChain = 36;
 
+// Memory that will be read soon, in order. A kernel brings it nearer while it computes, a line or less with every step
+// of its inner loop: a burst would wait for the fetches' own buffers.
+struct Coming {
+  const float* at = nullptr;
+  int64_t step = 0;  // floats
+  // `floats` of them within so many steps.
+  static Coming within(const float* from, int64_t floats, int64_t steps) {
+    return {from, ceil_div(floats, max_of(1, steps))};
+  }
+};
+
 // out[i][p] (+)= sum over c, t of w[c][t][i] * x[c * channel + offset[t] + p], i < CO, p < NV vectors.
 template <int CO, int NV>
 static inline void tap_block(const float* x, int64_t channel, int64_t channels, const int64_t* offset, int64_t taps,
-                             const float* w, float* out, int64_t out_stride, bool accumulate) {
+                             const float* w, float* out, int64_t out_stride, bool accumulate, Coming& coming) {
+  const float* next = coming.step > 0 ? coming.at : x;  // at no address at all a fetch costs more
+  const int64_t step = coming.step;
   // Sums of many terms are made of partial sums: the rounding of one long chain would grow with its length.
   const int64_t chunk = taps > 0 ? max_of(1, kChain / taps) : channels;
   for (int64_t first = 0; first < channels; first += chunk, accumulate = true) {
@@ -24,6 +37,8 @@ static inline void tap_block(const float* x, int64_t channel, int64_t channels, 
     for (int64_t c = first; c < min_of(channels, first + chunk); ++c, x += channel) {
       for (int64_t t = 0; t < taps; ++t, w += CO) {
         const float* p = x + offset[t];
+        __builtin_prefetch(next, 0, 2);
+        next += step;
         Vec v[NV];
 #pragma GCC unroll 8
         for (int j = 0; j < NV; ++j) v[j] = load(p + j * kVec);
@@ -44,31 +59,37 @@ static inline void tap_block(const float* x, int64_t channel, int64_t channels, 
       }
     }
   }
+  coming.at = next;
 }
 
 // The same over `vectors` vectors of positions, in blocks of nearly equal size.
 template <int CO>
 static void tap_run(const float* x, int64_t channel, int64_t channels, const int64_t* offset, int64_t taps,
-                    const float* w, float* out, int64_t out_stride, int64_t vectors, bool accumulate) {
+                    const float* w, float* out, int64_t out_stride, int64_t vectors, bool accumulate, Coming& coming) {
   constexpr int kMost = Block<CO>::kVectors;
   for (int64_t blocks = ceil_div(vectors, kMost); blocks > 0; --blocks) {
     const int64_t now = ceil_div(vectors, blocks);
     switch (now) {
-      case 1: tap_block<CO, 1>(x, channel, channels, offset, taps, w, out, out_stride, accumulate); break;
+      case 1: tap_block<CO, 1>(x, channel, channels, offset, taps, w, out, out_stride, accumulate, coming); break;
       case 2:
-        if constexpr (kMost >= 2) tap_block<CO, 2>(x, channel, channels, offset, taps, w, out, out_stride, accumulate);
+        if constexpr (kMost >= 2)
+          tap_block<CO, 2>(x, channel, channels, offset, taps, w, out, out_stride, accumulate, coming);
         break;
       case 3:
-        if constexpr (kMost >= 3) tap_block<CO, 3>(x, channel, channels, offset, taps, w, out, out_stride, accumulate);
+        if constexpr (kMost >= 3)
+          tap_block<CO, 3>(x, channel, channels, offset, taps, w, out, out_stride, accumulate, coming);
         break;
       case 4:
-        if constexpr (kMost >= 4) tap_block<CO, 4>(x, channel, channels, offset, taps, w, out, out_stride, accumulate);
+        if constexpr (kMost >= 4)
+          tap_block<CO, 4>(x, channel, channels, offset, taps, w, out, out_stride, accumulate, coming);
         break;
       case 5:
-        if constexpr (kMost >= 5) tap_block<CO, 5>(x, channel, channels, offset, taps, w, out, out_stride, accumulate);
+        if constexpr (kMost >= 5)
+          tap_block<CO, 5>(x, channel, channels, offset, taps, w, out, out_stride, accumulate, coming);
         break;
       case 6:
-        if constexpr (kMost >= 6) tap_block<CO, 6>(x, channel, channels, offset, taps, w, out, out_stride, accumulate);
+        if constexpr (kMost >= 6)
+          tap_block<CO, 6>(x, channel, channels, offset, taps, w, out, out_stride, accumulate, coming);
         break;
     }
     x += now * kVec;
@@ -80,12 +101,12 @@ static void tap_run(const float* x, int64_t channel, int64_t channels, const int
 // Positions [0, length) where nothing past `length` may be read: the last vector is moved back. length >= kVec.
 template <int CO>
 static void tap_run_exact(const float* x, int64_t channel, int64_t channels, const int64_t* offset, int64_t taps,
-                          const float* w, float* out, int64_t out_stride, int64_t length) {
+                          const float* w, float* out, int64_t out_stride, int64_t length, Coming& coming) {
   const int64_t whole = length / kVec;
-  tap_run<CO>(x, channel, channels, offset, taps, w, out, out_stride, whole, false);
+  tap_run<CO>(x, channel, channels, offset, taps, w, out, out_stride, whole, false, coming);
   if (whole * kVec < length) {
     const int64_t back = length - kVec;
-    tap_block<CO, 1>(x + back, channel, channels, offset, taps, w, out + back, out_stride, false);
+    tap_block<CO, 1>(x + back, channel, channels, offset, taps, w, out + back, out_stride, false, coming);
   }
 }
 

@@ -291,7 +291,10 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
       product_sums[m] = at, at += weight_product_floats(set.branch[m]);
     }
   }
-  const int64_t flat_image = set.branches * shape.c_out * flat, x_image = channels * (x_direct ? hw_in : in.channel);
+  // Products take dz without gaps.
+  const int64_t pitch = products ? shape.w_out : in.pitch;
+  const int64_t plane = ceil_div((shape.h_out - 1) * pitch + shape.w_out, kVec) * kVec;
+  const int64_t flat_image = set.branches * shape.c_out * plane, x_image = channels * (x_direct ? hw_in : in.channel);
   const int64_t chunk = max_of(1, min_of(shape.n, kChunkFloats / max_of(dz_image, max_of(flat_image, x_image))));
   float* spread = shared_scratch(Shared::kPlanesB, chunk * flat_image);
   float* padded = x_direct || fast_weights ? nullptr : shared_scratch(Shared::kPlanesC, chunk * x_image);
@@ -300,23 +303,23 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
     parallel(now * planes_out, [&](int64_t task, int worker) {
       float* row = local_scratch(Local::kRow, worker);
       produce(static_cast<int>(task % planes_out / shape.c_out), n0 + task / planes_out, task % shape.c_out, row);
-      spread_rows(row, shape.h_out, shape.w_out, in.pitch, flat, spread + task * flat);
+      spread_rows(row, shape.h_out, shape.w_out, pitch, plane, spread + task * plane);
     });
     if (padded != nullptr) {
       parallel(now * channels, [&](int64_t task, int) {
         pad_plane(in, x + (n0 * channels + task) * hw_in, padded + task * in.channel);
       });
     }
-    if (fast) fast = input_gradient_fast(set, n0, now, spread, flat, in.pitch, weight, dx);
+    if (fast) fast = input_gradient_fast(set, n0, now, spread, plane, pitch, weight, dx);
     // Of 1x1 kernels the planes of dz are what the convolution reads, as they stand.
     const bool as_it_stands = shape.stride == 1 && targets_of.lanes && set.branches == 1 && back[0].layout.direct &&
-                              first_phase.count == 1 && in.pitch == shape.w_out;
+                              first_phase.count == 1 && pitch == shape.w_out;
     if (!fast && as_it_stands) {
       if (packed == nullptr) pack();
-      const LaneSource source{0, 1, flat, 1, first_phase.offset};
+      const LaneSource source{0, 1, plane, 1, first_phase.offset};
       lane_convolution(
           LaneTiles(1, hw_out), now, groups, targets_of, group_out, [&](int64_t) { return source; },
-          [&](int64_t group, int64_t i) { return spread + i * flat_image + group * group_out * flat; },
+          [&](int64_t group, int64_t i) { return spread + i * flat_image + group * group_out * plane; },
           [&](int64_t group, ChannelBlock b) { return packed_block(0, group, b); },
           [&](int64_t group, int64_t i, int64_t c) {
             float* to = dx + ((n0 + i) * channels + set.first_in(0, group) + c) * hw_in;
@@ -329,7 +332,7 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
         const int64_t i = task / planes_out, co = task % shape.c_out;
         const int m = static_cast<int>(task % planes_out / shape.c_out);
         float* row = local_scratch(Local::kRow, worker);
-        unspread_rows(spread + task * flat, shape.h_out, shape.w_out, in.pitch, row);
+        unspread_rows(spread + task * plane, shape.h_out, shape.w_out, pitch, row);
         pad_plane(back[m].layout, row, dz + i * dz_image + dz_at[m] + co * back[m].layout.channel);
       });
       const int64_t targets = groups * blocks * (set.split ? set.branches : 1);  // blocks of dx channels
@@ -351,7 +354,7 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
 #if SKNET_VEC > 1
       for (int m = 0; m < set.branches; ++m) {
         winograd_weights_add(sums[m], now, n0 == 0, x + (n0 * channels + set.first_in(m, 0)) * hw_in, channels * hw_in,
-                             spread + m * shape.c_out * flat, flat_image, flat, in.pitch);
+                             spread + m * shape.c_out * plane, flat_image, plane, pitch);
       }
 #endif
       continue;
@@ -362,7 +365,7 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
 #if SKNET_VEC > 1
       for (int m = 0; m < set.branches; ++m) {
         weight_product_add(product[m], plan.taps[m], now, n0 == 0, planes + set.first_in(m, 0) * channel, channel,
-                           x_image, spread + m * shape.c_out * flat, flat, flat_image, product_sums[m]);
+                           x_image, spread + m * shape.c_out * plane, plane, flat_image, product_sums[m]);
       }
 #endif
       continue;
@@ -378,8 +381,8 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
           const ChannelBlock b = weight_block_at(end, co);
           const int64_t c = group * group_out + co;
           weight_pairs(plan.taps[m], k2, k, min_of(pairs, k + range), planes + set.first_in(m, group) * channel,
-                       channel, x_image, spread + (m * shape.c_out + c) * flat, flat, flat_image, now, vectors, b.size,
-                       dweight[m] + c * per_channel, per_channel);
+                       channel, x_image, spread + (m * shape.c_out + c) * plane, plane, flat_image, now, vectors,
+                       b.size, dweight[m] + c * per_channel, per_channel);
           co += b.size;
         }
       });

@@ -33,7 +33,8 @@ def freeze(net: nn.Cell, *, constant: bool = False) -> nn.Cell:
     norms' small ones. Present values of those, of the attentions' dense layers and of the classifier are copied, and
     the classifier after a global average pooling runs in the same op. Its results then differ from MindSpore's by
     rounding. Gradients are refused with an error. Other convolution weights than at the call are refused with an error
-    too; a change of what has been copied, and of nothing else, is not noticed.
+    too, and once a part has been called in training the network runs cell by cell until it is frozen again; another
+    change of what has been copied, and of nothing else, is not noticed.
 
     Args:
         net: A network with layers of this package, its own or such as ``sknet_ops.fuse`` made.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable
 from functools import cache
 
@@ -27,18 +28,24 @@ _classes: dict[tuple[type[nn.Cell], str], type[nn.Cell]] = {}
 class _Infers:
     """An attribute: whether of what took part nothing is in training or has a hook, and the backend has the op.
 
+    Constants are out of date from the first time that something is in training.
+
     Not a property: graph mode would compile its function, where of this one it takes the value.
     """
 
     def __get__(self, cell: nn.Cell | None, cls: type[nn.Cell]) -> bool:
         if cell is None or backends.active_backend() not in (cpu.NAME, reference.NAME):
             return False
-        return not any(_needs_itself(part) for part in cell.sknet_cells)
+        if any(map(_in_training, cell.sknet_cells)):
+            if _programs[cell.sknet_program].constants:
+                object.__setattr__(cell, "sknet_outdated", True)
+                cell.compile_cache.clear()  # graphs for inference hold them
+            return False
+        return not cell.sknet_outdated and not any(map(has_hook, cell.sknet_cells))
 
 
-def _needs_itself(part: nn.Cell) -> bool:
-    in_training = uses_batch_statistics(part) if isinstance(part, nn.BatchNorm2d) else part.training
-    return in_training or has_hook(part)
+def _in_training(part: nn.Cell) -> bool:
+    return uses_batch_statistics(part) if isinstance(part, nn.BatchNorm2d) else part.training
 
 
 def arrange(net: nn.Cell, constant: bool = False) -> None:
@@ -59,7 +66,7 @@ def take_back(net: nn.Cell) -> None:
     for _, cell in net.cells_and_names():
         if hasattr(cell, "sknet_plain_class"):
             cell.__class__ = cell.sknet_plain_class
-            for name in ("sknet_program", "sknet_weights", "sknet_cells"):
+            for name in ("sknet_program", "sknet_weights", "sknet_cells", "sknet_outdated"):
                 object.__delattr__(cell, name)
 
 
@@ -75,6 +82,7 @@ def _adopt(cell: nn.Cell, method: str, recording: Recording) -> None:
         weights += (Tensor(pack_constants(*groups)),)
     object.__setattr__(cell, "sknet_weights", weights)
     object.__setattr__(cell, "sknet_cells", recording.cells)
+    object.__setattr__(cell, "sknet_outdated", False)
     cell.__class__ = _subclass(type(cell), method)
 
 
@@ -82,7 +90,9 @@ def _subclass(cls: type[nn.Cell], method: str) -> type[nn.Cell]:
     key = (cls, method)
     if key not in _classes:
         plain = {"sknet_plain": getattr(cls, method), "sknet_plain_class": cls}
-        _classes[key] = stand_in_class(cls, {method: _run, "sknet_infers": _Infers(), **plain})
+        # Graph mode remembers a method by the function's name.
+        run = types.FunctionType(_run.__code__, _run.__globals__, method)
+        _classes[key] = stand_in_class(cls, {method: run, "sknet_infers": _Infers(), **plain})
     return _classes[key]
 
 

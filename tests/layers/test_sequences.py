@@ -239,6 +239,22 @@ def test_constants_training_goes_on(mode) -> None:
         assert np.array_equal(got, expected)
 
 
+def test_constants_after_training_of_the_classifier(mode) -> None:
+    """No convolution has changed, and still the old constants are not used."""
+    frozen, plain = sknet_ops.freeze(seeded(Net), constant=True), seeded(Net)
+    frozen(images(2)).asnumpy()
+    for net in (frozen, plain):
+        net.set_train()
+        weights = ms.ParameterTuple(net.classifier.trainable_params())
+        gradient = ops.GradOperation(get_by_list=True)(net, weights)(images(2))[0]
+        net.classifier.weight.set_data(net.classifier.weight - gradient)
+        net.set_train(False)
+    expected = plain(images(2)).asnumpy()
+    assert np.array_equal(frozen(images(2)).asnumpy(), expected)
+    again = sknet_ops.freeze(frozen, constant=True)(images(2)).asnumpy()
+    assert np.abs(again - expected).max() <= 2e-6 * np.abs(expected).max()
+
+
 def test_unfreeze_and_copies() -> None:
     ms.set_context(mode=ms.PYNATIVE_MODE)
     net = sknet_ops.freeze(seeded(Net))

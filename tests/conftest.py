@@ -52,10 +52,12 @@ def _first_softmax() -> None:
 
     mode = ms.get_context("mode")
     ms.set_context(mode=ms.PYNATIVE_MODE)
-    for rank in (3, 5):
-        x = ms.ops.reshape(ms.Tensor([1.0, 2.0]), (1, 2) + (1,) * (rank - 2))
-        ms.ops.grad(lambda x: ms.ops.softmax(x, 1).max())(x)
-    ms.set_context(mode=mode)
+    try:
+        for rank in (3, 5):
+            x = ms.ops.reshape(ms.Tensor([1.0, 2.0]), (1, 2) + (1,) * (rank - 2))
+            ms.ops.grad(lambda x: ms.ops.softmax(x, 1).max())(x)
+    finally:
+        ms.set_context(mode=mode)
 
 
 @pytest.fixture(scope="session")

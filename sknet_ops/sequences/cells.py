@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import types
+import weakref
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
+from typing import Any
 
 from mindspore import Tensor, dtype, nn
 from mindspore.ops import constexpr
@@ -23,42 +25,52 @@ _METHODS = ("construct", "forward_features")
 
 _programs: list[Program] = []  # graph mode's constants are numbers: a cell holds the index of its program
 _classes: dict[tuple[type[nn.Cell], str], type[nn.Cell]] = {}
+# Of a cell with constants, those around it up to the one that was frozen: a graph of theirs may hold the constants.
+_above: weakref.WeakKeyDictionary[nn.Cell, tuple[weakref.ref, ...]] = weakref.WeakKeyDictionary()
 
 
 class _Infers:
     """An attribute: whether of what took part nothing is in training or has a hook, and the backend has the op.
 
-    Constants are out of date from the first time that something is in training.
-
     Not a property: graph mode would compile its function, where of this one it takes the value.
     """
 
     def __get__(self, cell: nn.Cell | None, cls: type[nn.Cell]) -> bool:
-        if cell is None or backends.active_backend() not in (cpu.NAME, reference.NAME):
+        if cell is None:
             return False
         if any(map(_in_training, cell.sknet_cells)):
-            if _programs[cell.sknet_program].constants:
-                object.__setattr__(cell, "sknet_outdated", True)
-                cell.compile_cache.clear()  # graphs for inference hold them
-            return False
-        return not cell.sknet_outdated and not any(map(has_hook, cell.sknet_cells))
+            _outdate(cell)
+        elif backends.active_backend() in (cpu.NAME, reference.NAME):
+            return not cell.sknet_outdated and not any(map(has_hook, cell.sknet_cells))
+        return False
+
+
+def _outdate(cell: nn.Cell) -> None:
+    """What has been in training may have other values than its constants."""
+    if _programs[cell.sknet_program].constants:
+        object.__setattr__(cell, "sknet_outdated", True)
+        for holder in (cell, *(above() for above in _above.get(cell, ()))):
+            if holder is not None:
+                holder.compile_cache.clear()
 
 
 def _in_training(part: nn.Cell) -> bool:
     return uses_batch_statistics(part) if isinstance(part, nn.BatchNorm2d) else part.training
 
 
-def arrange(net: nn.Cell, constant: bool = False) -> None:
+def arrange(net: nn.Cell, constant: bool = False, above: tuple[nn.Cell, ...] = ()) -> None:
     """Lets the largest parts of a network that are sequences of ops run as one op each, while in inference.
 
-    `constant`: with the present values of all that is small, and with the classifier."""
+    `constant`: with the present values of all that is small, and with the classifier. `above`: cells around it."""
     for method in _METHODS:
         recording = record(net, method, constant)
         if recording is not None:
             _adopt(net, method, recording)
+            if recording.constants:
+                _above[net] = tuple(map(weakref.ref, above))
             return
     for child in net.cells():
-        arrange(child, constant)
+        arrange(child, constant, (*above, net))
 
 
 def take_back(net: nn.Cell) -> None:
@@ -92,7 +104,15 @@ def _subclass(cls: type[nn.Cell], method: str) -> type[nn.Cell]:
         plain = {"sknet_plain": getattr(cls, method), "sknet_plain_class": cls}
         # Graph mode remembers a method by the function's name.
         run = types.FunctionType(_run.__code__, _run.__globals__, method)
-        _classes[key] = stand_in_class(cls, {method: run, "sknet_infers": _Infers(), **plain})
+
+        def add_flags_recursive(self: nn.Cell, **flags: Any) -> nn.Cell:
+            """What set_train comes down to, of this cell and of those around it."""
+            if flags.get("training"):
+                _outdate(self)
+            return cls.add_flags_recursive(self, **flags)
+
+        members = {method: run, "sknet_infers": _Infers(), "add_flags_recursive": add_flags_recursive, **plain}
+        _classes[key] = stand_in_class(cls, members)
     return _classes[key]
 
 
@@ -108,7 +128,7 @@ def _takes(program: int, shape, kind) -> bool:
     return kind == dtype.float32 and (shape is None or _takes_shape(program, tuple(shape)))
 
 
-@cache  # PyNative asks at every call
+@lru_cache(maxsize=1024)  # PyNative asks at every call
 def _takes_shape(program: int, shape: Dims) -> bool:
     return _programs[program].takes(shape)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from functools import singledispatch
 from typing import Any, NamedTuple
 
-from mindspore import Parameter, nn
+from mindspore import Parameter, dtype, nn
 
 from sknet_ops import checks
 from sknet_ops.fusion.pool import FusedMaxPool2d
@@ -96,15 +96,21 @@ def pools_globally(cell: nn.Cell) -> bool:
     """Whether the cell computes the mean of each map, (n, c, h, w) -> (n, c): ours, or MindCV's."""
     kind = type(cell)
     from_mindcv = kind.__module__.startswith("mindcv.") and kind.__name__ == "GlobalAvgPooling"
-    return kind is GlobalAvgPool or (from_mindcv and cell.keep_dims is False)
+    return (kind is GlobalAvgPool or (from_mindcv and cell.keep_dims is False)) and not _is_half(cell)
 
 
 def dense_step(cell: nn.Cell) -> LayerStep | None:
     """The dense layer together with the global pooling before it; None if it is something else."""
-    if type(cell) is not nn.Dense or cell.activation_flag:
+    if type(cell) is not nn.Dense or cell.activation_flag or _is_half(cell):
         return None
-    bias = (cell.bias,) if cell.has_bias else ()
-    return LayerStep("pool_dense", dict(bias=cell.has_bias), (cell.weight, *bias), 0)
+    held = (cell.weight, cell.bias) if cell.has_bias else (cell.weight,)
+    return LayerStep("pool_dense", dict(bias=cell.has_bias), held, 0)
+
+
+def _is_half(cell: nn.Cell) -> bool:
+    """By to_float, or by its parameters."""
+    by_call = any(getattr(cell, flag, False) for flag in ("fp16", "bf16"))
+    return by_call or any(parameter.dtype != dtype.float32 for parameter in cell.get_parameters())
 
 
 def output_shape(step: Step, shapes: list[Dims]) -> Dims | None:

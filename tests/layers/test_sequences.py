@@ -171,6 +171,30 @@ def test_constants(mode, bias) -> None:
             assert np.abs(got - expected).max() <= 2e-6 * np.abs(expected).max()
 
 
+def test_constants_of_a_copy() -> None:
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    frozen = sknet_ops.freeze(seeded(Net), constant=True)
+    expected, twin = frozen(images(2)).asnumpy(), copy.deepcopy(frozen)
+    for parameter in frozen.get_parameters():
+        parameter.set_data(parameter * 0)
+    assert np.array_equal(twin(images(2)).asnumpy(), expected)
+
+
+def test_constants_empty_batch() -> None:
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    assert sknet_ops.freeze(seeded(Net), constant=True)(images(0)).shape == (0, 5)
+
+
+def test_a_classifier_in_half_precision() -> None:
+    """It is no step: the op computes in float32."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    net = seeded(Net)
+    net.classifier.to_float(ms.float16)
+    frozen = sknet_ops.freeze(net, constant=True)
+    assert steps_of(frozen) == {"": STEPS}
+    assert frozen(images(2)).dtype == ms.float16
+
+
 def test_constants_without_a_classifier(mode) -> None:
     plain, frozen = seeded(lambda: Block(16, 32, 2)), sknet_ops.freeze(seeded(lambda: Block(16, 32, 2)), constant=True)
     assert steps_of(frozen) == {"": DOWN}
@@ -239,9 +263,26 @@ def test_constants_training_goes_on(mode) -> None:
         assert np.array_equal(got, expected)
 
 
-def test_constants_after_training_of_the_classifier(mode) -> None:
+class Doubles(nn.Cell):
+    """Not a sequence itself, so that one lies below the cell that is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = Net()
+
+    @property
+    def classifier(self) -> nn.Cell:
+        return self.net.classifier
+
+    def construct(self, x):
+        return self.net(x) * 2
+
+
+@pytest.mark.parametrize("kind", [Net, Doubles])
+def test_constants_after_training_of_the_classifier(mode, kind) -> None:
     """No convolution has changed, and still the old constants are not used."""
-    frozen, plain = sknet_ops.freeze(seeded(Net), constant=True), seeded(Net)
+    frozen, plain = sknet_ops.freeze(seeded(kind), constant=True), seeded(kind)
+    assert list(steps_of(frozen).values()) == [[*STEPS, "pool_dense"]]
     frozen(images(2)).asnumpy()
     for net in (frozen, plain):
         net.set_train()

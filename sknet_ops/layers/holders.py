@@ -86,11 +86,16 @@ def refuse_hooks(cell: nn.Cell) -> None:
         raise UnsupportedCellError(f"{describe(cell)} has a hook, which a fused op could not call")
 
 
+def set_to_half(cell: object) -> bool:
+    """Whether to_float has set the cell to a half precision."""
+    return any(getattr(cell, flag, False) for flag in ("fp16", "bf16"))
+
+
 def _plain(cell: object, cls: type[nn.Cell], name: str) -> None:
     """`cell` computes what `cls` computes, in float32 and with nobody listening in."""
     if not isinstance(cell, cls) or type(cell).construct is not cls.construct:
         raise UnsupportedCellError(f"{describe(cell)}, expected {name} or a subclass that keeps its construct")
-    if any(getattr(cell, flag, False) for flag in ("fp16", "bf16")):
+    if set_to_half(cell):
         raise UnsupportedCellError(f"{describe(cell)} set to a half precision by to_float, expected float32")
     refuse_hooks(cell)
 

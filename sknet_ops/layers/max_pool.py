@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from mindspore import Tensor, nn
 
 from sknet_ops import checks, functional
-from sknet_ops.layers.holders import UnsupportedCellError, describe
+from sknet_ops.layers.holders import UnsupportedCellError, describe, set_to_half
 
 _OP = "MaxPool2d"
 
@@ -88,7 +88,7 @@ def pool_settings(cell: nn.MaxPool2d) -> PoolSettings:
     """
     if type(cell) is not nn.MaxPool2d:
         raise UnsupportedCellError(f"{describe(cell)}, expected nn.MaxPool2d itself")
-    if any(getattr(cell, flag, False) for flag in ("fp16", "bf16")):
+    if set_to_half(cell):
         raise UnsupportedCellError(f"{describe(cell)} set to a half precision by to_float, expected float32")
     pool = cell.max_pool
     config: dict[str, Any] = dict(kernel_size=cell.kernel_size, stride=cell.stride, pad_mode=cell.pad_mode)

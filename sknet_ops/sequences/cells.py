@@ -47,7 +47,7 @@ class _Infers:
 
 def _outdate(cell: nn.Cell) -> None:
     """What has been in training may have other values than its constants."""
-    if _programs[cell.sknet_program].constants:
+    if _programs[cell.sknet_program].constants and not cell.sknet_outdated:
         object.__setattr__(cell, "sknet_outdated", True)
         for holder in (cell, *(above() for above in _above.get(cell, ()))):
             if holder is not None:

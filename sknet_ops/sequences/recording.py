@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from mindspore import Parameter, dtype, nn
 
-from sknet_ops.layers.holders import UnsupportedCellError, refuse_hooks
+from sknet_ops.layers.holders import UnsupportedCellError, refuse_hooks, set_to_half
 from sknet_ops.primitives.op_sequence import Step
 from sknet_ops.sequences.steps import Dims, LayerStep, dense_step, layer_step, output_shape, pools_globally
 
@@ -143,7 +143,7 @@ class _Recorder:
         refuse_hooks(cell)
         if function.__module__.split(".")[0] == "mindspore" and function not in _PASSED_THROUGH:
             raise UnsupportedCellError("computes something else")
-        if any(getattr(cell, flag, False) for flag in ("fp16", "bf16")):
+        if set_to_half(cell):
             raise UnsupportedCellError("set to a half precision by to_float")
         if _QUESTIONS & set(function.__code__.co_names):
             raise UnsupportedCellError("asks what a value is")

@@ -11,6 +11,7 @@ from mindspore import Parameter, dtype, nn
 from sknet_ops import checks
 from sknet_ops.fusion.pool import FusedMaxPool2d
 from sknet_ops.layers import ConvBnAct, GlobalAvgPool, MaxPool2d, SelectiveKernel
+from sknet_ops.layers.holders import set_to_half
 from sknet_ops.primitives.op_sequence import Step
 
 Dims = tuple[int | None, ...]  # None: not known when compiling
@@ -109,8 +110,7 @@ def dense_step(cell: nn.Cell) -> LayerStep | None:
 
 def _is_half(cell: nn.Cell) -> bool:
     """By to_float, or by its parameters."""
-    by_call = any(getattr(cell, flag, False) for flag in ("fp16", "bf16"))
-    return by_call or any(parameter.dtype != dtype.float32 for parameter in cell.get_parameters())
+    return set_to_half(cell) or any(parameter.dtype != dtype.float32 for parameter in cell.get_parameters())
 
 
 def output_shape(step: Step, shapes: list[Dims]) -> Dims | None:

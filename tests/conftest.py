@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = ("SKNET_OPS_ISA", "SKNET_OPS_BACKEND", "SKNET_OPS_SHARED", "SKNET_OPS_NATIVE", "ONEDNN_MAX_CPU_ISA",
                "OMP_NUM_THREADS")  # fmt: skip
 HAS_PYTHON_HEADERS = Path(sysconfig.get_path("include"), "Python.h").exists()
-ISAS = ("scalar", "neon") if platform.machine() in ("aarch64", "arm64") else ("scalar", "avx2", "avx512")
+ISAS = ("scalar", "neon") if platform.machine() in ("aarch64", "arm64") else ("scalar", "avx2", "avx512", "amx")
 
 
 def seed_of(name: str) -> int:

@@ -30,7 +30,7 @@ SKNET_OPS_API const char* sknet_ops_active_backend(const char** error) {
   return guarded(error, [] { return sknet_ops::active_backend(); });
 }
 
-// The instruction set of the kernels that the next call takes; "scalar", "avx2", "avx512" or "neon".
+// The instruction set of the kernels that the next call takes; "scalar", "avx2", "avx512", "amx" or "neon".
 SKNET_OPS_API const char* sknet_ops_active_isa(const char** error) {
   return guarded(error, [] { return sknet_ops::cpu::isa_name(sknet_ops::cpu::active_isa()); });
 }
@@ -38,7 +38,7 @@ SKNET_OPS_API const char* sknet_ops_active_isa(const char** error) {
 // Names of the instruction sets that the library knows, from the least to the most demanding; null past the last.
 SKNET_OPS_API const char* sknet_ops_isa_name(int index) {
   using sknet_ops::cpu::Isa;
-  if (index < 0 || index > static_cast<int>(Isa::kNeon)) return nullptr;
+  if (index < 0 || index > static_cast<int>(Isa::kAmx)) return nullptr;
   return sknet_ops::cpu::isa_name(static_cast<Isa>(index));
 }
 

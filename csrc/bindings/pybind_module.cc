@@ -6,7 +6,7 @@ namespace sknet_ops::numpy {
 namespace {
 
 bool poison = false;
-constexpr cpu::Isa kIsas[] = {cpu::Isa::kScalar, cpu::Isa::kAvx2, cpu::Isa::kAvx512, cpu::Isa::kNeon};
+constexpr cpu::Isa kIsas[] = {cpu::Isa::kScalar, cpu::Isa::kAvx2, cpu::Isa::kAvx512, cpu::Isa::kNeon, cpu::Isa::kAmx};
 
 }  // namespace
 

@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The one place that reads the processor's features and picks an instruction set.
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include <cstdlib>
 #include <cstring>
 #include <stdexcept>
@@ -19,6 +24,11 @@ extern const OpTable<float> kTable;
 namespace avx512 {
 extern const OpTable<float> kTable;
 }
+#ifdef SKNET_HAS_AMX
+namespace amx {
+extern const OpTable<float> kTable;
+}
+#endif
 #elif defined(__aarch64__)
 namespace neon {
 extern const OpTable<float> kTable;
@@ -27,7 +37,28 @@ extern const OpTable<float> kTable;
 
 namespace {
 
-constexpr Isa kAll[] = {Isa::kAvx512, Isa::kAvx2, Isa::kNeon, Isa::kScalar};  // best first
+constexpr Isa kAll[] = {Isa::kAmx, Isa::kAvx512, Isa::kAvx2, Isa::kNeon, Isa::kScalar};  // best first
+
+#if defined(__x86_64__)
+// Besides the processor the system must let the process have the tiles, which it does on demand only, since they make
+// a thread's saved state 8 KB larger.
+const char* why_no_tiles() {
+#if defined(SKNET_HAS_AMX) && defined(__linux__)
+  static const char* const reason = []() -> const char* {
+    if (why_not(Isa::kAvx512) != nullptr) return "this processor has no AVX-512 (F, VL, BW, DQ)";
+    if (!__builtin_cpu_supports("amx-tile") || !__builtin_cpu_supports("amx-bf16")) {
+      return "this processor has no AMX (tile, bf16)";
+    }
+    constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, asm/prctl.h
+    return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0 ? nullptr
+                                                                       : "the system does not grant the use of AMX";
+  }();
+  return reason;
+#else
+  return "this binary was built without AMX";
+#endif
+}
+#endif
 
 std::string choices() {
   std::string text;
@@ -45,6 +76,7 @@ const char* isa_name(Isa isa) {
     case Isa::kAvx2: return "avx2";
     case Isa::kAvx512: return "avx512";
     case Isa::kNeon: return "neon";
+    case Isa::kAmx: return "amx";
   }
   return "unknown";
 }
@@ -62,11 +94,13 @@ const char* why_not(Isa isa) {
                      __builtin_cpu_supports("fma")
                  ? nullptr
                  : "this processor has no AVX-512 (F, VL, BW, DQ)";
+    case Isa::kAmx: return why_no_tiles();
     case Isa::kNeon: return "this binary is for x86-64";
 #elif defined(__aarch64__)
     case Isa::kNeon: return nullptr;
     case Isa::kAvx2:
-    case Isa::kAvx512: return "this binary is for aarch64";
+    case Isa::kAvx512:
+    case Isa::kAmx: return "this binary is for aarch64";
 #else
     default: return "this binary has scalar kernels only";
 #endif
@@ -83,6 +117,9 @@ const OpTable<float>& table(Isa isa) {
 #if defined(__x86_64__)
     case Isa::kAvx2: return avx2::kTable;
     case Isa::kAvx512: return avx512::kTable;
+#ifdef SKNET_HAS_AMX
+    case Isa::kAmx: return amx::kTable;
+#endif
 #elif defined(__aarch64__)
     case Isa::kNeon: return neon::kTable;
 #endif

@@ -27,6 +27,8 @@ namespace sknet_ops::cpu::SKNET_ISA {
 //
 #include "cpu/kernel/lanes.h"
 //
+#include "cpu/kernel/tiles.h"
+//
 #include "cpu/kernel/norm.h"
 //
 #include "cpu/kernel/emit.h"
@@ -40,6 +42,10 @@ namespace sknet_ops::cpu::SKNET_ISA {
 #include "cpu/kernel/lane_panels.h"
 //
 #include "cpu/kernel/lane_planes.h"
+//
+#include "cpu/kernel/tile_conv.h"
+//
+#include "cpu/kernel/tile_weight.h"
 //
 #include "cpu/kernel/conv_forward.h"
 //

@@ -20,6 +20,11 @@ extern const PeakLoops kPeakLoops;
 namespace avx512 {
 extern const PeakLoops kPeakLoops;
 }
+#ifdef SKNET_HAS_AMX
+namespace amx {
+extern const PeakLoops kPeakLoops;
+}
+#endif
 #elif defined(__aarch64__)
 namespace neon {
 extern const PeakLoops kPeakLoops;
@@ -36,6 +41,9 @@ const PeakLoops& loops() {
 #if defined(__x86_64__)
     case Isa::kAvx2: return avx2::kPeakLoops;
     case Isa::kAvx512: return avx512::kPeakLoops;
+#ifdef SKNET_HAS_AMX
+    case Isa::kAmx: return amx::kPeakLoops;  // of vectors, as the others
+#endif
 #elif defined(__aarch64__)
     case Isa::kNeon: return neon::kPeakLoops;
 #endif

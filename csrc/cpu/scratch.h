@@ -20,6 +20,7 @@ enum class Shared : int {
   kSums,
   kTurnedX,
   kTurnedZ,
+  kStrips,
   kCount
 };
 enum class Local : int { kPlanes, kPlanesB, kTile, kRow, kCount };

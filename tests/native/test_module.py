@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import ISAS
 
-ALL_ISAS = ["scalar", "avx2", "avx512", "neon"]
+ALL_ISAS = ["scalar", "avx2", "avx512", "neon", "amx"]
 
 
 def test_cpu_isas(native: ModuleType) -> None:
@@ -19,7 +19,7 @@ def test_cpu_isas(native: ModuleType) -> None:
     assert isas["scalar"] is None
     assert all(reason is None or len(reason) > 5 for reason in isas.values())
     # Nothing runs both.
-    assert isas["neon"] or (isas["avx2"] and isas["avx512"])
+    assert isas["neon"] or (isas["avx2"] and isas["avx512"] and isas["amx"])
 
 
 def test_best_is_active(native: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

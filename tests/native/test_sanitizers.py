@@ -22,12 +22,11 @@ FLAGS = [
     "-fno-omit-frame-pointer",
     "-fsanitize=address,undefined",
     "-fno-sanitize-recover=all",
+    *(["-DSKNET_HAS_AMX"] if "amx" in ISAS else []),
 ]
 # As cmake/sources.cmake compiles kernels_<isa>.cc.
-ISA_FLAGS = {
-    "avx2": ["-mavx2", "-mfma"],
-    "avx512": ["-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mfma", "-mprefer-vector-width=512"],
-}
+AVX512 = ["-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mfma", "-mprefer-vector-width=512"]
+ISA_FLAGS = {"avx2": ["-mavx2", "-mfma"], "avx512": AVX512, "amx": AVX512}
 
 
 def _compiler(folder: Path) -> str:
@@ -49,7 +48,7 @@ def _compiler(folder: Path) -> str:
 def _sources() -> list[Path]:
     """All of the reference and the CPU backend; its scratch memory is replaced by one of exact sizes."""
     csrc = ROOT / "csrc"
-    foreign = {f"kernels_{isa}" for isa in ("avx2", "avx512", "neon") if isa not in ISAS}
+    foreign = {f"kernels_{isa}" for isa in ("avx2", "avx512", "amx", "neon") if isa not in ISAS}
     cpu = [path for path in csrc.glob("cpu/*.cc") if path.stem not in {"scratch", *foreign}]
     # The kernels first: they take longest.
     cpu.sort(key=lambda path: not path.stem.startswith("kernels_"))

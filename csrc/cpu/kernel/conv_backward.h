@@ -118,6 +118,31 @@ static bool input_gradient_fast(const ConvSet& set, int64_t n0, int64_t images, 
   return true;
 }
 
+#ifdef SKNET_AMX
+// The 1x1 convolution that makes dx of dz, but for its steps over dx.
+static inline ConvShape transposed_1x1(const ConvShape& s) {
+  ConvShape t = s;
+  t.c_in = s.c_out, t.c_out = s.c_in;
+  return t;
+}
+
+// The same for one 1x1 convolution, on tiles.
+static bool input_gradient_tiles(const ConvSet& set, int64_t n0, int64_t images, const float* dz, int64_t plane,
+                                 int64_t pitch, const float* weight, float* dx) {
+  const ConvShape& s = set.branch[0];
+  const int64_t hw = s.h * s.w, strip = strip_floats(s.c_out);
+  float* strips = shared_scratch(Shared::kWeights, ceil_div(s.c_in, kStrip) * strip);
+  put_turned_weight_strips(weight, s.c_out, s.c_in, strips);
+  if (s.stride > 1) parallel(images * s.c_in, [&](int64_t i, int) { fill_zero(dx + (n0 * s.c_in + i) * hw, hw); });
+  return tile_convolution(
+      {s.h_out, s.w_out, pitch, 1, plane}, images, s.c_out, s.c_in, [&](int64_t n) { return dz + n * s.c_out * plane; },
+      [&](int64_t block) { return strips + block * strip; },
+      [&](int64_t n, int64_t c) {
+        return EmitGradient{dx + ((n0 + n) * s.c_in + c) * hw, s.stride, 0, 0, s.w_out, s.w, false};
+      });
+}
+#endif
+
 // x (n, c_in, h, w), dx like x, dweight[m] like weight[m].
 template <typename Produce>
 static void conv_backward(const ConvSet& set, const float* x, const float* const* weight, float* dx,
@@ -275,8 +300,16 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
     float* at = shared_scratch(Shared::kSums, floats);
     for (int m = 0; m < set.branches; ++m) sums[m].sums = at, at += sums[m].sum_floats();
   }
+#ifdef SKNET_AMX
+  bool tiles = !plain && !fast_weights;  // dweight on tiles
+  for (int m = 0; m < set.branches; ++m) {
+    tiles = tiles && plan.taps[m].count > 0 && suits_tile_weights(set.branch[m]);
+  }
+#else
+  constexpr bool tiles = false;
+#endif
   // Otherwise dweight as matrix products, where the channels fill vectors.
-  bool products = !fast_weights;
+  bool products = !fast_weights && !tiles;
   for (int m = 0; m < set.branches; ++m) {
     products = products && plan.taps[m].count > 0 && suits_weight_product(set.branch[m]);
   }
@@ -291,13 +324,24 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
       product_sums[m] = at, at += weight_product_floats(set.branch[m]);
     }
   }
+#ifdef SKNET_AMX
+  float* tile_sums[kMaxBranches];
+  if (tiles) {
+    int64_t floats = 0;
+    for (int m = 0; m < set.branches; ++m) floats += tile_weight_floats(set.branch[m]);
+    float* at = shared_scratch(Shared::kSums, floats);
+    for (int m = 0; m < set.branches; ++m) tile_sums[m] = at, at += tile_weight_floats(set.branch[m]);
+  }
+#endif
+  // 1x1 kernels without padding: x as it is serves the tiles.
+  const bool as_it_is = tiles && set.branches == 1 && shape.kernel == 1 && shape.padding == 0;
   // Products take dz without gaps.
-  const int64_t pitch = products ? shape.w_out : in.pitch;
+  const int64_t pitch = products || tiles ? shape.w_out : in.pitch;
   const int64_t plane = ceil_div((shape.h_out - 1) * pitch + shape.w_out, kVec) * kVec;
   const int64_t flat_image = set.branches * shape.c_out * plane, x_image = channels * (x_direct ? hw_in : in.channel);
   const int64_t chunk = max_of(1, min_of(shape.n, kChunkFloats / max_of(dz_image, max_of(flat_image, x_image))));
   float* spread = shared_scratch(Shared::kPlanesB, chunk * flat_image);
-  float* padded = x_direct || fast_weights ? nullptr : shared_scratch(Shared::kPlanesC, chunk * x_image);
+  float* padded = x_direct || fast_weights || as_it_is ? nullptr : shared_scratch(Shared::kPlanesC, chunk * x_image);
   for (int64_t n0 = 0; n0 < shape.n; n0 += chunk) {
     const int64_t now = min_of(chunk, shape.n - n0), planes_out = set.branches * shape.c_out;
     parallel(now * planes_out, [&](int64_t task, int worker) {
@@ -311,10 +355,16 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
       });
     }
     if (fast) fast = input_gradient_fast(set, n0, now, spread, plane, pitch, weight, dx);
+    bool made = fast;  // dx
+#ifdef SKNET_AMX
+    if (!made && !plain && set.branches == 1 && suits_tiles(transposed_1x1(shape))) {
+      made = input_gradient_tiles(set, n0, now, spread, plane, pitch, weight[0], dx);
+    }
+#endif
     // Of 1x1 kernels the planes of dz are what the convolution reads, as they stand.
     const bool as_it_stands = shape.stride == 1 && targets_of.lanes && set.branches == 1 && back[0].layout.direct &&
                               first_phase.count == 1 && pitch == shape.w_out;
-    if (!fast && as_it_stands) {
+    if (!made && as_it_stands) {
       if (packed == nullptr) pack();
       const LaneSource source{0, 1, plane, 1, first_phase.offset};
       lane_convolution(
@@ -325,7 +375,7 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
             float* to = dx + ((n0 + i) * channels + set.first_in(0, group) + c) * hw_in;
             return EmitGradient{to, 1, 0, 0, shape.w, shape.w, false};
           });
-    } else if (!fast) {
+    } else if (!made) {
       if (packed == nullptr) pack();
       float* dz = shared_scratch(Shared::kPlanes, chunk * dz_image);
       parallel(now * planes_out, [&](int64_t task, int worker) {
@@ -359,6 +409,24 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
 #endif
       continue;
     }
+#ifdef SKNET_AMX
+    for (int m = 0; m < set.branches && tiles; ++m) {
+      const float* dz = spread + m * shape.c_out * plane;
+      const TilePlanes dz_planes{shape.h_out, shape.w_out, pitch, 1, plane};
+      if (as_it_is) {
+        tile_weights_add(shape, plan.taps[m], now, n0 == 0, x + n0 * channels * hw_in,
+                         {shape.h_out, shape.w_out, shape.w, shape.stride, hw_in}, channels * hw_in, dz, dz_planes,
+                         flat_image, tile_sums[m]);
+      } else {
+        const int64_t channel = x_direct ? hw_in : in.channel;
+        const float* from = (x_direct ? x + n0 * x_image : padded) + set.first_in(m, 0) * channel;
+        tile_weights_add(set.branch[m], plan.taps[m], now, n0 == 0, from,
+                         {shape.h_out, shape.w_out, in.pitch, 1, channel}, x_image, dz, dz_planes, flat_image,
+                         tile_sums[m]);
+      }
+    }
+    if (tiles) continue;
+#endif
     const float* planes = x_direct ? x + n0 * x_image : padded;
     const int64_t channel = x_direct ? hw_in : in.channel;
     if (products) {
@@ -394,6 +462,15 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
     for (int m = 0; m < set.branches; ++m) finite = winograd_weights_finish(sums[m], dweight[m]) && finite;
     if (!finite) conv_backward(set, x, weight, dx, dweight, produce, true);
   }
+#ifdef SKNET_AMX
+  if (tiles) {
+    bool finite = true;
+    for (int m = 0; m < set.branches; ++m) {
+      finite = tile_weights_finish(set.branch[m], plan.taps[m], tile_sums[m], dweight[m]) && finite;
+    }
+    if (!finite) conv_backward(set, x, weight, dx, dweight, produce, true);
+  }
+#endif
   for (int m = 0; m < set.branches && products; ++m) {
     const int64_t k2 = set.branch[m].kernel * set.branch[m].kernel;
     weight_product_finish(product[m], plan.taps[m], k2, product_sums[m], dweight[m]);

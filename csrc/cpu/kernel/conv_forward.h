@@ -394,6 +394,23 @@ static bool conv_forward_fast(const ConvSet& set, int m, const float* x, const f
 #endif
 }
 
+#ifdef SKNET_AMX
+// As conv_forward_fast, on tiles.
+template <typename Emitter>
+static bool conv_forward_tiles(const ConvSet& set, int m, const float* x, const float* weight, Emitter&& emitter) {
+  const ConvShape& s = set.branch[m];
+  const int64_t strip = strip_floats(s.c_in), hw = s.h * s.w;
+  const uint64_t key = set.kept == nullptr ? 0 : mixed_key(weight_key(kVec, weight, s.c_out * s.c_in), kTileTerms);
+  bool stale;
+  float* strips = PackedWeights{set.kept, 1 + m, key}.get(ceil_div(s.c_out, kStrip) * strip, &stale);
+  if (stale) put_weight_strips(weight, s.c_out, s.c_in, strips);
+  return tile_convolution(
+      {s.h_out, s.w_out, s.w, s.stride, hw}, s.n, s.c_in, s.c_out,
+      [&](int64_t n) { return x + (n * set.channels() + set.first_in(m, 0)) * hw; },
+      [&](int64_t block) { return strips + block * strip; }, [&](int64_t n, int64_t c) { return emitter(m, n, c); });
+}
+#endif
+
 // As conv_forward_plain.
 template <typename Emitter>
 static void conv_forward(const ConvSet& set, const float* x, const float* const* weight, Emitter&& emitter) {
@@ -404,6 +421,9 @@ static void conv_forward(const ConvSet& set, const float* x, const float* const*
   const float* rest_weight[kMaxBranches];
   int number[kMaxBranches];  // in the whole set
   for (int m = 0; m < set.branches; ++m) {
+#ifdef SKNET_AMX
+    if (suits_tiles(set.branch[m]) && conv_forward_tiles(set, m, x, weight[m], emitter)) continue;
+#endif
     if (suits_winograd(without_stride(set.branch[m])) && conv_forward_fast(set, m, x, weight[m], emitter)) continue;
     const int i = rest.branches++;
     shape[i] = set.branch[m], rest.part[i] = set.part[m], rest_weight[i] = weight[m], number[i] = m;

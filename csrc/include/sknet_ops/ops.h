@@ -41,7 +41,7 @@ extern template SKNET_OPS_API const OpTable<double>& table<double>();
 }  // namespace reference
 
 namespace cpu {
-enum class Isa : int { kScalar = 0, kAvx2 = 1, kAvx512 = 2, kNeon = 3 };
+enum class Isa : int { kScalar = 0, kAvx2 = 1, kAvx512 = 2, kNeon = 3, kAmx = 4 };
 
 // The table for one instruction set. Throws std::invalid_argument if the binary or the processor lacks it.
 SKNET_OPS_API const OpTable<float>& table(Isa isa);

@@ -90,14 +90,23 @@ static inline void tile_block(const float* left, const float* right, int64_t ste
     if constexpr (I == 2) SKNET_TILE_PRODUCT(2, 5, 6);
     if constexpr (I == 2 && J == 2) SKNET_TILE_PRODUCT(3, 5, 7);
   };
+  // The next step's lines, a sixth of them with each product: tile loads alone do not keep the second-level cache busy.
+  auto fetch = [&](int sixth) __attribute__((always_inline)) {
+    constexpr int64_t kSixth = kStripFloats / 6, kLine = 16;
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < kSixth; i += kLine) {
+      if (I == 2 || sixth % 2 == 0) __builtin_prefetch(left + kStripFloats + sixth * kSixth + i);
+      if (J == 2 || sixth % 2 == 0) __builtin_prefetch(right + kStripFloats + sixth * kSixth + i);
+    }
+  };
   for (int64_t k = 0; k < steps; ++k, left += kStripFloats, right += kStripFloats) {  // in an order of few loads
     ahead.step();
-    load_left(0), load_right(2), multiply();
-    load_right(1), multiply();
-    load_left(1), multiply();
-    load_right(0), multiply();
-    load_left(0), multiply();
-    load_left(2), multiply();
+    load_left(0), load_right(2), fetch(0), multiply();
+    load_right(1), fetch(1), multiply();
+    load_left(1), fetch(2), multiply();
+    load_right(0), fetch(3), multiply();
+    load_left(0), fetch(4), multiply();
+    load_left(2), fetch(5), multiply();
   }
   SKNET_TILE_STORE(0, out, bytes);
   if constexpr (J == 2) SKNET_TILE_STORE(1, out + kTileSide, bytes);
@@ -164,6 +173,17 @@ static inline void put_right(Vec even, Vec odd, float* to) {
 #pragma GCC unroll 3
   for (int i = 0; i < 3; ++i) {
     *reinterpret_cast<BitsUnaligned*>(to + i * kPartFloats) = e.part[i] >> 16 | o.part[i];
+  }
+}
+
+// 16 terms of a row -> half of a row of each part's tile of a left operand.
+static inline void put_left_half(Vec x, float* to) {
+  const Parts p = split(x);
+#pragma GCC unroll 3
+  for (int i = 0; i < 3; ++i) {
+    typedef uint16_t Halves __attribute__((vector_size(32)));
+    typedef Halves HalvesUnaligned __attribute__((aligned(4), may_alias));
+    *reinterpret_cast<HalvesUnaligned*>(to + i * kPartFloats) = __builtin_convertvector(p.part[i] >> 16, Halves);
   }
 }
 

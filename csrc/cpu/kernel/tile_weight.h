@@ -3,7 +3,7 @@
 // channels columns, positions the terms of the sum.
 
 #ifdef SKNET_AMX
-inline constexpr int64_t kWeightTerms = 256;  // positions of a partial sum
+inline constexpr int64_t kWeightTerms = 512;  // positions of a partial sum
 
 static inline bool suits_tile_weights(const ConvShape& s) {
   return s.groups == 1 && s.c_in % kTileSide == 0 && s.c_out % kTileSide == 0 && s.c_in >= kStrip && s.c_out >= kStrip;

@@ -35,7 +35,13 @@ static void tile_weights_add(const ConvShape& s, const TapSet& taps, int64_t ima
                 strip = strip_floats(kWeightTerms);
   const int64_t all = images * s.h_out * s.w_out;
   float* left = shared_scratch(Shared::kTurnedZ, rows * strip);
-  reserve_local(Local::kTile, kStrip * kWeightTerms + strip);
+  // Where the rows' strips are too many for the second-level cache, they come for several strips of columns at a time.
+  int64_t together = 1;
+  while (together < 4 && rows * strip > second_level_floats() / 4 && taps.count * columns >= 4 * together * workers()) {
+    together *= 2;
+  }
+  const int64_t ranges = ceil_div(columns, together);
+  reserve_local(Local::kTile, kStrip * kWeightTerms + together * strip);
   for (int64_t at = 0; at < all; at += kWeightTerms) {
     const int64_t count = min_of(kWeightTerms, all - at), steps = tile_steps(count);
     parallel(rows, [&](int64_t row, int worker) {
@@ -44,16 +50,23 @@ static void tile_weights_add(const ConvShape& s, const TapSet& taps, int64_t ima
       gather_rows(dz_planes, dz + c * dz_planes.channel, dz_image, now, at, count, gathered);
       put_left_strip(gathered, kWeightTerms, now, count, left + row * strip);
     });
-    parallel(taps.count * columns, [&](int64_t task, int worker) {
+    parallel(taps.count * ranges, [&](int64_t task, int worker) {
       const TileScope scope;
       float* gathered = local_scratch(Local::kTile, worker);
       float* right = gathered + kStrip * kWeightTerms;
-      const int64_t t = task / columns, c = task % columns * kStrip, now = min_of(kStrip, s.c_in - c);
-      gather_rows(x_planes, x + c * x_planes.channel + taps.offset[t], x_image, now, at, count, gathered);
-      put_turned_strip(gathered, kWeightTerms, now, count, right);
+      const int64_t t = task / ranges, c_first = task % ranges * together * kStrip;
+      const int64_t c_last = min_of(s.c_in, c_first + together * kStrip);
+      for (int64_t c = c_first; c < c_last; c += kStrip) {
+        const int64_t now = min_of(kStrip, c_last - c);
+        gather_rows(x_planes, x + c * x_planes.channel + taps.offset[t], x_image, now, at, count, gathered);
+        put_turned_strip(gathered, kWeightTerms, now, count, right + (c - c_first) / kStrip * strip);
+      }
       for (int64_t row = 0; row < rows; ++row) {
-        tile_product(s.c_out - row * kStrip, now, left + row * strip, right, steps,
-                     sums + (t * s.c_out + row * kStrip) * s.c_in + c, s.c_in, !first || at > 0);
+        float* to = sums + (t * s.c_out + row * kStrip) * s.c_in;
+        for (int64_t c = c_first; c < c_last; c += kStrip) {
+          tile_product(s.c_out - row * kStrip, c_last - c, left + row * strip, right + (c - c_first) / kStrip * strip,
+                       steps, to + c, s.c_in, !first || at > 0);
+        }
       }
     });
   }

@@ -243,6 +243,11 @@ CONV = [
     ConvCase("many channels pointwise", 3, 48, (9, 11), 64, kernel=1, padding=0, residual=True),
     ConvCase("many channels pointwise on whole vectors", 7, 64, (32, 32), 128, kernel=1, padding=0, relu=False),
     ConvCase("many channels pointwise strided", 2, 80, (13, 14), 64, kernel=1, stride=2, padding=0, relu=False),
+    # Products on tiles: more terms than a partial sum has, strips made once for all blocks, and shared-out positions.
+    ConvCase("pointwise of a thousand channels", 2, 1060, 40, (5, 7), kernel=1, padding=0, residual=True),
+    ConvCase("pointwise of many blocks on small maps", 3, 64, 176, (7, 7), kernel=1, padding=0),
+    ConvCase("pointwise on a large map", 1, 33, 70, (45, 47), kernel=1, padding=0, relu=False),
+    ConvCase("pointwise strided on an odd map", 2, 64, 48, (23, 31), kernel=1, stride=2, padding=0, residual=True),
     ConvCase("many channels strided", 2, 32, (13, 11), 64, stride=2),
     ConvCase("many channels 5x5 dilated", 2, 16, (7, 9), 32, kernel=5, padding=4, dilation=2),
     ConvCase("many channels and taps that meet only padding", 2, 16, (3, 5), 32, padding=6, dilation=6),

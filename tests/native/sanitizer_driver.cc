@@ -99,6 +99,9 @@ constexpr ConvCase kConv[] = {
     {1, 64, 13, 11, 64, 1, 3, 1, 1, 1, true, true},   // Winograd's way, there and back
     {2, 48, 9, 11, 64, 1, 1, 1, 0, 1, true, true},    // weight gradient as a matrix product
     {2, 80, 13, 14, 64, 1, 3, 2, 1, 1, true, false},  // the same for nine taps over phases
+    {3, 65, 5, 7, 144, 1, 1, 1, 0, 1, true, true},    // products on tiles, strips made once
+    {1, 33, 19, 23, 40, 1, 1, 1, 0, 1, true, false},  // positions shared out
+    {2, 64, 9, 13, 48, 1, 1, 2, 0, 1, true, true},    // strided
 };
 
 template <typename T>
@@ -408,7 +411,7 @@ int compare() {
   const Contents exact = recorded(reference::table<double>(), "reference double");
   const Contents single = recorded(reference::table<float>(), "reference float");
   int sets = 0, wrong = 0;
-  for (const cpu::Isa isa : {cpu::Isa::kScalar, cpu::Isa::kAvx2, cpu::Isa::kAvx512, cpu::Isa::kNeon}) {
+  for (const cpu::Isa isa : {cpu::Isa::kScalar, cpu::Isa::kAvx2, cpu::Isa::kAvx512, cpu::Isa::kNeon, cpu::Isa::kAmx}) {
     if (cpu::why_not(isa) != nullptr) {
       continue;
     }
@@ -438,7 +441,7 @@ int main(int argc, char** argv) {
   }
   run_all(reference::table<float>(), "reference float");
   run_all(reference::table<double>(), "reference double");
-  for (const cpu::Isa isa : {cpu::Isa::kScalar, cpu::Isa::kAvx2, cpu::Isa::kAvx512, cpu::Isa::kNeon}) {
+  for (const cpu::Isa isa : {cpu::Isa::kScalar, cpu::Isa::kAvx2, cpu::Isa::kAvx512, cpu::Isa::kNeon, cpu::Isa::kAmx}) {
     if (cpu::why_not(isa) != nullptr) {
       continue;
     }

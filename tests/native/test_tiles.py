@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""float32 as the sum of three bfloat16: what the products on AMX tiles owe to float32, and where they differ."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+SHAPES = [(1, 64, 64, 56, 1), (3, 96, 40, 9, 1), (2, 256, 128, 14, 2), (8, 1030, 64, 7, 1)]
+
+
+@pytest.fixture(autouse=True)
+def _amx(native: ModuleType) -> None:
+    if (reason := native.cpu_isas()["amx"]) is not None:
+        pytest.skip(f"amx: {reason}")
+
+
+def _pointwise(native: ModuleType, x: np.ndarray, weight: np.ndarray, stride: int, isa: str) -> np.ndarray:
+    ones, zeros = np.ones(len(weight), np.float32), np.zeros(len(weight), np.float32)
+    norm = (ones, zeros, zeros, ones)
+    return native.conv_bn_act(x, weight[:, :, None, None], *norm, stride=stride, eps=0.0, relu=False, isa=isa)["y"]
+
+
+def _exact(x: np.ndarray, weight: np.ndarray, stride: int) -> np.ndarray:
+    return np.einsum("nchw,oc->nohw", x[:, :, ::stride, ::stride].astype(np.float64), weight.astype(np.float64))
+
+
+def _draw(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    n, c_in, c_out, hw, _ = shape
+    return (
+        rng.standard_normal((n, c_in, hw, hw), np.float32),
+        rng.standard_normal((c_out, c_in), np.float32),
+    )
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_less_exact_than_vectors(shape: tuple[int, ...], native: ModuleType, rng: np.random.Generator) -> None:
+    """Root of the mean square error, against float64, of both ways. Vectors add fewer, larger terms in a longer chain."""
+    x, weight = _draw(rng, shape)
+    exact = _exact(x, weight, shape[-1])
+
+    def error(isa: str) -> float:
+        return float(np.sqrt(np.mean((_pointwise(native, x, weight, shape[-1], isa) - exact) ** 2)))
+
+    assert error("amx") <= 1.1 * error("avx512")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_large_integers(shape: tuple[int, ...], native: ModuleType, rng: np.random.Generator) -> None:
+    """Factors of more than one bfloat16's 8 bits, sums within float32's 24: bit for bit."""
+    n, c_in, c_out, hw, stride = shape
+    x = rng.integers(-2047, 2048, (n, c_in, hw, hw)).astype(np.float32)
+    weight = np.zeros((c_out, c_in), np.float32)
+    terms = rng.integers(0, c_in, (c_out, 2))
+    for row, columns in zip(weight, terms, strict=True):
+        row[columns] = rng.integers(-2047, 2048, 2)
+    assert np.array_equal(_pointwise(native, x, weight, stride, "amx"), _exact(x, weight, stride))
+
+
+def test_one_factor_of_all_bits(native: ModuleType, rng: np.random.Generator) -> None:
+    """Times a power of two a float comes back as it was: none of its three parts is lost."""
+    x = rng.standard_normal((1, 64, 16, 16), np.float32) * np.float32(10.0) ** rng.integers(-20, 20, (1, 64, 1, 1))
+    weight = np.diag(2.0 ** rng.integers(-6, 7, 64)).astype(np.float32)
+    expected = x * np.diag(weight)[None, :, None, None]
+    assert np.array_equal(_pointwise(native, x.astype(np.float32), weight, 1, "amx"), expected.astype(np.float32))
+
+
+@pytest.mark.parametrize("value", [3.4e38, -3.4e38, np.inf, -np.inf, np.nan, np.float32(1e30)])
+@pytest.mark.parametrize("where", ["x", "weight"])
+def test_values_that_no_bfloat16_holds(value: float, where: str, native: ModuleType, rng: np.random.Generator) -> None:
+    """They round to infinity there, and an infinity has no finite rest. The result is that of vectors."""
+    x, weight = _draw(rng, (2, 64, 64, 10, 1))
+    (x if where == "x" else weight).reshape(-1)[rng.integers(4096)] = value
+    got, expected = (_pointwise(native, x, weight, 1, isa) for isa in ("amx", "avx512"))
+    if abs(value) == np.float32(1e30):  # fits: the tiles' own result stands
+        assert np.isfinite(got).all()
+        assert np.allclose(got, expected, rtol=1e-5, atol=1e-5)
+    else:
+        assert np.array_equal(got, expected, equal_nan=True)
+
+
+def test_payloads_of_nan(native: ModuleType, rng: np.random.Generator) -> None:
+    """Rounding the bits of a NaN must not make a number of it."""
+    for bits in (0x7FFFFFFF, 0xFFFFFFFF, 0x7F800001, 0xFF800001, 0x7FC00000, 0x7F80FFFF):
+        x, weight = _draw(rng, (1, 64, 64, 8, 1))
+        x.view(np.uint32)[0, 7, 3, 3] = bits
+        y = _pointwise(native, x, weight, 1, "amx")
+        assert np.isnan(y[0, :, 3, 3]).all()
+        assert np.isfinite(np.delete(y.reshape(64, 64), 3 * 8 + 3, axis=1)).all()
+
+
+def test_tiny_values_vanish_only_below_the_normal_ones(native: ModuleType, rng: np.random.Generator) -> None:
+    """Denormal parts and sums count as zero: an error below the smallest normal float for each term."""
+    x, weight = _draw(rng, (1, 64, 64, 8, 1))
+    x *= np.float32(1e-37)
+    got = _pointwise(native, x, weight, 1, "amx").astype(np.float64)
+    most = np.abs(weight).sum(axis=1)[None, :, None, None] * np.finfo(np.float32).smallest_normal
+    assert (np.abs(got - _exact(x, weight, 1)) <= 3 * most).all()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_threads_and_batch_do_not_show(shape: tuple[int, ...], native: ModuleType, rng: np.random.Generator) -> None:
+    x, weight = _draw(rng, shape)
+    native.set_num_threads(1)
+    one = _pointwise(native, x, weight, shape[-1], "amx")
+    native.set_num_threads(3)
+    assert np.array_equal(_pointwise(native, x, weight, shape[-1], "amx"), one)
+    assert np.array_equal(_pointwise(native, x[-1:], weight, shape[-1], "amx"), one[-1:])

@@ -79,7 +79,8 @@ def native_backend() -> str:
 
 
 def active_isa() -> str:
-    """Instruction set of the kernels that the next call takes: ``"scalar"``, ``"avx2"``, ``"avx512"`` or ``"neon"``.
+    """Instruction set of the kernels that the next call takes: ``"scalar"``, ``"avx2"``, ``"avx512"``, ``"amx"`` or
+    ``"neon"``.
 
     Raises:
         ValueError: If SKNET_OPS_ISA names one that cannot run here; the message lists those that can.

@@ -248,6 +248,7 @@ CONV = [
     ConvCase("pointwise of many blocks on small maps", 3, 64, (7, 7), 176, kernel=1, padding=0),
     ConvCase("pointwise on a large map", 1, 33, (45, 47), 70, kernel=1, padding=0, relu=False),
     ConvCase("pointwise strided on an odd map", 2, 64, (23, 31), 48, kernel=1, stride=2, padding=0, residual=True),
+    ConvCase("many channels pointwise at every third position", 2, 64, (13, 13), 64, kernel=1, stride=3, padding=0),
     ConvCase("many channels strided", 2, 32, (13, 11), 64, stride=2),
     ConvCase("many channels 5x5 dilated", 2, 16, (7, 9), 32, kernel=5, padding=4, dilation=2),
     ConvCase("many channels and taps that meet only padding", 2, 16, (3, 5), 32, padding=6, dilation=6),

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The one place that reads the processor's features and picks an instruction set.
 #if defined(__linux__)
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -46,9 +49,14 @@ const char* why_no_tiles() {
 #if defined(SKNET_HAS_AMX) && defined(__linux__)
   static const char* const reason = []() -> const char* {
     if (why_not(Isa::kAvx512) != nullptr) return "this processor has no AVX-512 (F, VL, BW, DQ)";
-    if (!__builtin_cpu_supports("amx-tile") || !__builtin_cpu_supports("amx-bf16")) {
+    unsigned eax, ebx, ecx, edx;  // compilers do not all know these features by name
+    constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24;
+    if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) || (edx & kBf16) == 0 || (edx & kTile) == 0) {
       return "this processor has no AMX (tile, bf16)";
     }
+    constexpr unsigned kStates = 3u << 17;  // tile configuration and data
+    __asm__ volatile("xgetbv" : "=a"(eax), "=d"(edx) : "c"(0));
+    if ((eax & kStates) != kStates) return "the system does not save the state of AMX";
     constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, asm/prctl.h
     return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0 ? nullptr
                                                                        : "the system does not grant the use of AMX";

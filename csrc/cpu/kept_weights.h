@@ -15,7 +15,7 @@ struct KeptWeights {
     float* data = nullptr;
     int64_t floats = 0;
   };
-  Slot slots[kMaxBranches + 1];  // one a branch in Winograd's way, one for all branches in the plain way
+  Slot slots[kMaxBranches + 1];  // one a branch in Winograd's way or on tiles, one for all branches in the plain way
 };
 
 namespace cpu {

@@ -37,7 +37,7 @@ def _draw(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[np.ndarray,
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_no_less_exact_than_vectors(shape: tuple[int, ...], native: ModuleType, rng: np.random.Generator) -> None:
-    """Root of the mean square error, against float64, of both ways. Vectors add fewer, larger terms in a longer chain."""
+    """The mean square error, against float64, of both ways."""
     x, weight = _draw(rng, shape)
     exact = _exact(x, weight, shape[-1])
 
@@ -91,8 +91,53 @@ def test_payloads_of_nan(native: ModuleType, rng: np.random.Generator) -> None:
         assert np.isfinite(np.delete(y.reshape(64, 64), 3 * 8 + 3, axis=1)).all()
 
 
+@pytest.mark.parametrize("tiny", [1.9259302e-34, -3e-36, 1.7e-38, 1e-40, -1.4e-45])
+def test_a_tiny_value_stays_by_itself(tiny: float, native: ModuleType, rng: np.random.Generator) -> None:
+    """Two terms share 32 bits on a tile. What bfloat16 has no room for must not get into the neighbour's half."""
+    x, weight = _draw(rng, (1, 64, 64, 8, 1))
+    for channel in range(64):
+        x[0, channel, channel // 8, channel % 8] = tiny
+    exact = _exact(x, weight, 1)
+    got = _pointwise(native, x, weight, 1, "amx")
+    assert np.allclose(got, exact, rtol=1e-5, atol=1e-5)
+    alone = np.zeros_like(x)
+    alone[0, 1::2] = tiny
+    assert (
+        np.abs(_pointwise(native, alone, weight, 1, "amx")) <= 2 * np.abs(_exact(alone, np.abs(weight), 1)) + 1e-36
+    ).all()
+
+
+def test_weights_that_no_bfloat16_holds_and_many_images(native: ModuleType, rng: np.random.Generator) -> None:
+    """The gradient by the input goes by several chunks of images; after one that is not finite all go by vectors."""
+    x, weight = _draw(rng, (26, 64, 64, 56, 1))
+    weight[0, 0] = np.inf
+    ones, zeros = np.ones(64, np.float32), np.zeros(64, np.float32)
+    arguments = (x, x, weight[:, :, None, None], ones, zeros, zeros, ones, x)
+    got, expected = (native.conv_bn_act_grad(*arguments, relu=False, isa=isa) for isa in ("amx", "avx512"))
+    for name, values in expected.items():
+        assert np.array_equal(np.isfinite(got[name]), np.isfinite(values)), name
+        finite = np.isfinite(values)
+        assert np.allclose(got[name][finite], values[finite], rtol=1e-3, atol=1e-3 * np.abs(values[finite]).max()), name
+
+
+@pytest.mark.parametrize("shape", [(32, 64, 64, 7, 1), (17, 64, 128, 7, 1), (3, 64, 64, 40, 1), (5, 1030, 160, 14, 1)])
+def test_threads_do_not_show_in_statistics(shape: tuple[int, ...], native: ModuleType, rng) -> None:
+    x, weight = _draw(rng, shape)
+
+    def statistics(threads: int) -> dict[str, np.ndarray]:
+        native.set_num_threads(threads)
+        ones, zeros = np.ones(len(weight), np.float32), np.zeros(len(weight), np.float32)
+        norm = (ones, zeros, zeros.copy(), ones.copy())
+        return native.conv_bn_act(x, weight[:, :, None, None], *norm, training=True, isa="amx")
+
+    one = statistics(1)
+    for threads in (2, 3, 4):
+        for name, values in statistics(threads).items():
+            assert np.array_equal(values, one[name]), (threads, name)
+
+
 def test_tiny_values_vanish_only_below_the_normal_ones(native: ModuleType, rng: np.random.Generator) -> None:
-    """Denormal parts and sums count as zero: an error below the smallest normal float for each term."""
+    """Denormal parts and sums count as zero: an error below the smallest normal float, times the other factor."""
     x, weight = _draw(rng, (1, 64, 64, 8, 1))
     x *= np.float32(1e-37)
     got = _pointwise(native, x, weight, 1, "amx").astype(np.float64)

@@ -325,6 +325,7 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
     }
   }
 #ifdef SKNET_AMX
+  bool dx_tiles = !plain && set.branches == 1 && suits_tiles(transposed_1x1(shape));
   float* tile_sums[kMaxBranches];
   if (tiles) {
     int64_t floats = 0;
@@ -334,7 +335,7 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
   }
 #endif
   // 1x1 kernels without padding: x as it is serves the tiles.
-  const bool as_it_is = tiles && set.branches == 1 && shape.kernel == 1 && shape.padding == 0;
+  const bool as_it_is = tiles && set.branches == 1 && shape.kernel == 1 && shape.padding == 0 && shape.stride <= 2;
   // Products take dz without gaps.
   const int64_t pitch = products || tiles ? shape.w_out : in.pitch;
   const int64_t plane = ceil_div((shape.h_out - 1) * pitch + shape.w_out, kVec) * kVec;
@@ -357,9 +358,8 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
     if (fast) fast = input_gradient_fast(set, n0, now, spread, plane, pitch, weight, dx);
     bool made = fast;  // dx
 #ifdef SKNET_AMX
-    if (!made && !plain && set.branches == 1 && suits_tiles(transposed_1x1(shape))) {
-      made = input_gradient_tiles(set, n0, now, spread, plane, pitch, weight[0], dx);
-    }
+    // Not again after a failure: its weights take the place of the plain ones.
+    if (!made && dx_tiles) made = dx_tiles = input_gradient_tiles(set, n0, now, spread, plane, pitch, weight[0], dx);
 #endif
     // Of 1x1 kernels the planes of dz are what the convolution reads, as they stand.
     const bool as_it_stands = shape.stride == 1 && targets_of.lanes && set.branches == 1 && back[0].layout.direct &&
@@ -413,17 +413,12 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
     for (int m = 0; m < set.branches && tiles; ++m) {
       const float* dz = spread + m * shape.c_out * plane;
       const TilePlanes dz_planes{shape.h_out, shape.w_out, pitch, 1, plane};
-      if (as_it_is) {
-        tile_weights_add(shape, plan.taps[m], now, n0 == 0, x + n0 * channels * hw_in,
-                         {shape.h_out, shape.w_out, shape.w, shape.stride, hw_in}, channels * hw_in, dz, dz_planes,
-                         flat_image, tile_sums[m]);
-      } else {
-        const int64_t channel = x_direct ? hw_in : in.channel;
-        const float* from = (x_direct ? x + n0 * x_image : padded) + set.first_in(m, 0) * channel;
-        tile_weights_add(set.branch[m], plan.taps[m], now, n0 == 0, from,
-                         {shape.h_out, shape.w_out, in.pitch, 1, channel}, x_image, dz, dz_planes, flat_image,
-                         tile_sums[m]);
-      }
+      const TilePlanes x_planes{shape.h_out, shape.w_out, as_it_is ? shape.w : in.pitch, as_it_is ? shape.stride : 1,
+                                padded == nullptr ? hw_in : in.channel};
+      const float* from =
+          (padded == nullptr ? x + n0 * channels * hw_in : padded) + set.first_in(m, 0) * x_planes.channel;
+      tile_weights_add(set.branch[m], plan.taps[m], now, n0 == 0, from, x_planes, channels * x_planes.channel, dz,
+                       dz_planes, flat_image, tile_sums[m]);
     }
     if (tiles) continue;
 #endif

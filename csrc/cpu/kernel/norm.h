@@ -88,6 +88,7 @@ struct ZGrad {
   Affine a;
   float offset, slope;
   Vec operator()(Vec g, Vec z) const {
+    if (slope == 0.0f) return broadcast(a.scale) * (g - broadcast(offset));  // whatever z is, infinite perhaps
     const Vec xhat = (z - broadcast(a.mean)) * broadcast(a.inv_std);
     return broadcast(a.scale) * (g - broadcast(offset) - xhat * broadcast(slope));
   }

@@ -28,45 +28,85 @@ static void gather_positions(const TilePlanes& s, const float* plane, int64_t fi
   }
 }
 
-inline constexpr int64_t kTileRun = 512;                // most positions that are emitted at a time
+inline constexpr int64_t kTileRun = 512;                // most positions of a product, and that are emitted at a time
 inline constexpr int64_t kTilePitch = kTileRun + kVec;  // of a product's rows
 inline constexpr int64_t kTilePut = 256;                // positions of all channels that are made strips of at a time
 
-// How the positions of some images, one after the other, are shared out. Where all strips fit the second-level cache
-// and there are blocks of channels enough, `whole`: they are made once, for all. Else a task makes those that it needs,
-// a range that fits at a time.
+// The positions of some images, one after the other, cut into runs. Each begins a strip of its own.
+struct TileRuns {
+  int64_t positions;      // of an image
+  int64_t length = 1;     // of a run
+  int64_t per_image = 0;  // runs of an image, where the last one ends with it
+  int64_t count(int64_t images) const {
+    return per_image > 0 ? images * per_image : ceil_div(images * positions, length);
+  }
+  int64_t at(int64_t run) const {
+    return per_image > 0 ? run / per_image * positions + run % per_image * length : run * length;
+  }
+  int64_t size(int64_t run, int64_t images) const {
+    const int64_t end = per_image > 0 ? (run / per_image + 1) * positions : images * positions;
+    return min_of(length, end - at(run));
+  }
+  int64_t strip(int64_t run) const {
+    const int64_t full = ceil_div(length, kStrip);
+    if (per_image == 0) return run * full;
+    const int64_t last = ceil_div(positions - (per_image - 1) * length, kStrip);
+    return run / per_image * ((per_image - 1) * full + last) + run % per_image * full;
+  }
+};
+
+// How the positions are shared out. Where all strips fit the second-level cache and there are blocks of channels
+// enough, `whole`: they are made once, for all. Else a task makes those that it needs, a range that fits at a time.
+// What an emitter that carries sums gets at a time depends on the shape alone: an image, or 512 positions of one.
 struct TileShares {
-  int64_t images, positions, blocks;
+  int64_t images, blocks;
+  TileRuns runs;
   int64_t together = 1, shares = 1, pieces = 1;  // images of a task, tasks for its blocks, and for its positions
-  int64_t range = 1;                             // positions
+  int64_t range = 1;                             // runs
   bool whole = false;
   TileShares(int64_t n, int64_t of_image, int64_t block_count, int64_t terms, bool any_order)
-      : images(n), positions(of_image), blocks(block_count) {
+      : images(n), blocks(block_count), runs{of_image} {
     const int64_t room = max_of(1, second_level_floats() * 5 / 8 / strip_floats(terms)) * kStrip;
     whole = n * of_image <= room && blocks >= 2 * workers() && n * kStrip <= kLaneEmits;
+    if (!whole) {
+      together = max_of(1, min_of(n, room / of_image));
+      together = min_of(together, max_of(1, kLaneEmits / (blocks * kStrip)));
+    }
+    together = whole ? n : ceil_div(n, ceil_div(n, together));
+    const int64_t groups = ceil_div(n, together), all = together * of_image;
+    if (any_order) {
+      int64_t ranges = whole ? 1 : ceil_div(all, room);
+      // Weights that stay in the cache may be read by many.
+      const bool light = blocks * strip_floats(terms) <= second_level_floats() / 4;
+      const int64_t enough = light ? 4 * workers() : workers();
+      if (!whole && workers() > 1 && groups < enough) {
+        const int64_t most = max_of(1, all / (2 * kStrip));
+        pieces = min_of(most, ranges);
+        while (pieces < most && (groups * pieces < enough || groups * pieces % workers() != 0)) ++pieces;
+        ranges = max_of(ranges, pieces);
+      }
+      const int64_t each = ceil_div(all, ranges);
+      range = ceil_div(each, kTileRun);
+      runs.length = ceil_div(ceil_div(each, range), kTileSide) * kTileSide;
+      if (pieces > 1) pieces = ceil_div(runs.count(together), range);
+    } else if (of_image <= kTileRun) {
+      runs.length = max_of(1, min_of(kTileRun, room) / of_image) * of_image;
+      range = max_of(1, room / runs.length);
+    } else {
+      runs.length = kTileRun, runs.per_image = ceil_div(of_image, kTileRun);
+      range = max_of(1, room / kTileRun);
+    }
     if (whole) {
-      together = n, shares = blocks, range = n * of_image;
+      shares = blocks, range = runs.count(n);
       return;
     }
-    together = max_of(1, min_of(n, room / of_image));
-    together = min_of(together, max_of(1, kLaneEmits / (blocks * kStrip)));
-    together = ceil_div(n, ceil_div(n, together));
-    const int64_t groups = ceil_div(n, together), ranges = ceil_div(together * of_image, room);
-    // Weights that stay in the cache may be read by many.
-    const bool light = blocks * strip_floats(terms) <= second_level_floats() / 4;
-    const int64_t enough = light ? 4 * workers() : workers();
-    if (any_order && workers() > 1 && groups < enough) {
-      const int64_t most = max_of(1, together * of_image / (2 * kStrip));
-      pieces = min_of(most, ranges);
-      while (pieces < most && (groups * pieces < enough || groups * pieces % workers() != 0)) ++pieces;
-    }
-    range = ceil_div(ceil_div(together * of_image, pieces == 1 ? ranges : pieces), kTileSide) * kTileSide;
+    range = min_of(range, runs.count(together));
     shares = ceil_div(blocks * kStrip * together, kLaneEmits);
     while (shares < blocks && tasks() % workers() != 0 && tasks() < 4 * workers()) shares *= 2;
     shares = min_of(shares, blocks);
   }
   int64_t tasks() const { return ceil_div(images, together) * pieces * shares; }
-  int64_t strips() const { return ceil_div(range, kStrip); }  // of a range
+  int64_t strips() const { return range * ceil_div(runs.length, kStrip); }  // of a range, at most
 };
 
 // Strips of `count` positions, from `first` on, and channels [c0, c1). rows: room for two runs of them.
@@ -112,16 +152,20 @@ static bool tile_convolution(const TilePlanes& source, int64_t images, int64_t c
   const int64_t positions = source.positions(), blocks = ceil_div(channels_out, kStrip);
   const int64_t steps = tile_steps(channels), strip = strip_floats(channels), padded = steps * kTileTerms;
   const TileShares split(images, positions, blocks, channels, Emit::kAnyOrder);
+  const TileRuns& runs = split.runs;
   reserve_local(Local::kTile, kStrip * kTilePitch + 2 * kTilePut);
   float* shared = nullptr;
   if (split.whole) {
     shared = shared_scratch(Shared::kStrips, split.strips() * strip);
     constexpr int64_t kSlice = 2 * kTileTerms;
-    const int64_t slices = ceil_div(padded, kSlice), all = images * positions;
-    parallel(ceil_div(all, kTilePut) * slices, [&](int64_t task, int worker) {
-      const int64_t p = task / slices * kTilePut, c = task % slices * kSlice;
-      put_right_strips(source, p, min_of(kTilePut, all - p), c, min_of(padded, c + kSlice), channels,
-                       local_scratch(Local::kTile, worker), shared + p / kStrip * strip, plane_of);
+    const int64_t slices = ceil_div(padded, kSlice);
+    parallel(split.range * slices, [&](int64_t task, int worker) {
+      const int64_t run = task / slices, size = runs.size(run, images), c = task % slices * kSlice;
+      for (int64_t p = 0; p < size; p += kTilePut) {
+        put_right_strips(source, runs.at(run) + p, min_of(kTilePut, size - p), c, min_of(padded, c + kSlice), channels,
+                         local_scratch(Local::kTile, worker), shared + (runs.strip(run) + p / kStrip) * strip,
+                         plane_of);
+      }
     });
   } else {
     reserve_local(Local::kPlanes, split.strips() * strip);
@@ -130,38 +174,40 @@ static bool tile_convolution(const TilePlanes& source, int64_t images, int64_t c
   parallel(split.tasks(), [&](int64_t task, int worker) {
     const TileScope scope;
     const int64_t share = task % split.shares, piece = task / split.shares % split.pieces;
-    const int64_t i0 = task / split.shares / split.pieces * split.together;
-    const int64_t now = min_of(split.together, images - i0), all = now * positions;
+    const int64_t i0 = task / split.shares / split.pieces * split.together, now = min_of(split.together, images - i0);
     const int64_t from = share * blocks / split.shares, to = (share + 1) * blocks / split.shares;
     const int64_t first = from * kStrip, planes_out = min_of(channels_out, to * kStrip) - first;
-    const int64_t p_first = split.pieces > 1 ? piece * split.range : 0;
-    const int64_t p_last = split.pieces > 1 ? min_of(all, p_first + split.range) : all;
+    const int64_t all = runs.count(now), r_first = split.pieces > 1 ? piece * split.range : 0;
+    const int64_t r_last = split.pieces > 1 ? min_of(all, r_first + split.range) : all;
     float* product = local_scratch(Local::kTile, worker);
     float* rows = product + kStrip * kTilePitch;
     EmitArray<Emit, kLaneEmits> emit;
     auto emit_at = [&](int64_t image, int64_t c) { return emit.at(image * planes_out + c - first); };
     for (int64_t k = 0; k < now * planes_out; ++k) emit.put(k, emitter(i0 + k / planes_out, first + k % planes_out));
     Vec check{};
-    for (int64_t p0 = p_first; p0 < p_last; p0 += split.range) {
-      const int64_t p1 = min_of(p_last, p0 + split.range);
+    for (int64_t r0 = r_first; r0 < r_last; r0 += split.range) {
+      const int64_t r1 = min_of(r_last, r0 + split.range);
       float* strips = shared != nullptr ? shared : local_scratch(Local::kPlanes, worker);
-      for (int64_t p = p0; p < p1 && shared == nullptr; p += kTilePut) {
-        put_right_strips(source, p, min_of(kTilePut, p1 - p), 0, padded, channels, rows,
-                         strips + (p - p0) / kStrip * strip, [&](int64_t image) { return plane_of(i0 + image); });
+      for (int64_t r = r0; r < r1 && shared == nullptr; ++r) {
+        for (int64_t p = 0, size = runs.size(r, now); p < size; p += kTilePut) {
+          put_right_strips(source, runs.at(r) + p, min_of(kTilePut, size - p), 0, padded, channels, rows,
+                           strips + (runs.strip(r) - runs.strip(r0) + p / kStrip) * strip,
+                           [&](int64_t image) { return plane_of(i0 + image); });
+        }
       }
       for (int64_t block = from; block < to; ++block) {
         const float* left = strip_of(block);
         const int64_t size = min_of(kStrip, channels_out - block * kStrip);
-        for (int64_t at = p0; at < p1; at += kTileRun) {
-          const int64_t count = min_of(kTileRun, p1 - at);
-          const Emit &planes = *emit_at(at / positions, block * kStrip), &next = *(&planes + (size > 1 ? 1 : 0));
-          auto rows_of = [&](const float* plane, const float* next_plane, int64_t position) {
-            return plane == nullptr ? PlaneRows{} : PlaneRows{plane + position % positions, next_plane - plane, size};
-          };
-          const float* right = strips + (at - p0) / kStrip * strip;
+        for (int64_t r = r0; r < r1; ++r) {
+          const int64_t at = runs.at(r), count = runs.size(r, now);
+          const float* right = strips + (runs.strip(r) - runs.strip(r0)) * strip;
           for (int64_t p = 0; p < count; p += kStrip, right += strip) {
-            const TileAhead ahead{{rows_of(planes.writes(), next.writes(), at + p),  //
-                                   rows_of(planes.reads(), next.reads(), at + p)},
+            const int64_t image = (at + p) / positions, position = (at + p) % positions;
+            const Emit &planes = *emit_at(image, block * kStrip), &next = *(&planes + (size > 1 ? 1 : 0));
+            auto rows_of = [&](const float* plane, const float* next_plane) {
+              return plane == nullptr ? PlaneRows{} : PlaneRows{plane + position, next_plane - plane, size};
+            };
+            const TileAhead ahead{{rows_of(planes.writes(), next.writes()), rows_of(planes.reads(), next.reads())},
                                   ceil_div(size, steps)};
             tile_product(size, count - p, left, right, steps, product + p, kTilePitch, false, ahead);
           }
@@ -189,7 +235,7 @@ static bool tile_convolution(const TilePlanes& source, int64_t images, int64_t c
 // A 1x1 convolution without padding, of channels and positions enough to pay for the strips.
 static bool suits_tiles(const ConvShape& s) {
   return s.kernel == 1 && s.padding == 0 && s.groups == 1 && s.stride <= 2 && s.c_in >= kTileTerms &&
-         s.c_out >= kStrip && s.n * s.h_out * s.w_out >= kTileSide;
+         s.c_out >= kStrip && s.h_out * s.w_out >= kTileSide;
 }
 
 // Weights (c_out, c_in) as strips of a left operand.

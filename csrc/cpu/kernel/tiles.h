@@ -163,7 +163,7 @@ static inline Parts split(Vec x) {
   p.part[0] = rounded(x);
   const Vec rest = x - reinterpret_cast<Vec>(p.part[0]);
   p.part[1] = rounded(rest);
-  p.part[2] = reinterpret_cast<Bits>(rest - reinterpret_cast<Vec>(p.part[1]));
+  p.part[2] = reinterpret_cast<Bits>(rest - reinterpret_cast<Vec>(p.part[1])) & 0xFFFF0000u;  // tiny ones have more
   return p;
 }
 
@@ -173,17 +173,6 @@ static inline void put_right(Vec even, Vec odd, float* to) {
 #pragma GCC unroll 3
   for (int i = 0; i < 3; ++i) {
     *reinterpret_cast<BitsUnaligned*>(to + i * kPartFloats) = e.part[i] >> 16 | o.part[i];
-  }
-}
-
-// 16 terms of a row -> half of a row of each part's tile of a left operand.
-static inline void put_left_half(Vec x, float* to) {
-  const Parts p = split(x);
-#pragma GCC unroll 3
-  for (int i = 0; i < 3; ++i) {
-    typedef uint16_t Halves __attribute__((vector_size(32)));
-    typedef Halves HalvesUnaligned __attribute__((aligned(4), may_alias));
-    *reinterpret_cast<HalvesUnaligned*>(to + i * kPartFloats) = __builtin_convertvector(p.part[i] >> 16, Halves);
   }
 }
 

@@ -56,8 +56,9 @@ struct TileRuns {
 };
 
 // How the positions are shared out. Where all strips fit the second-level cache and there are blocks of channels
-// enough, `whole`: they are made once, for all. Else a task makes those that it needs, a range that fits at a time.
-// What an emitter that carries sums gets at a time depends on the shape alone: an image, or 512 positions of one.
+// enough, `whole`: they are made once, for all. Else a task makes those that it needs, a range that fits at a time, or
+// a run that does not. What an emitter that carries sums gets at a time depends on the shape alone: an image, or 512
+// positions of one.
 struct TileShares {
   int64_t images, blocks;
   TileRuns runs;

@@ -28,6 +28,17 @@ static void gather_positions(const TilePlanes& s, const float* plane, int64_t fi
   }
 }
 
+// The same of the planes of all images, one after the other. plane_of(image) is one.
+template <typename PlaneOf>
+static inline void gather_images(const TilePlanes& s, int64_t first, int64_t count, float* to, PlaneOf&& plane_of) {
+  int64_t begin = first % s.positions();
+  for (int64_t image = first / s.positions(); count > 0; ++image, begin = 0) {
+    const int64_t now = min_of(count, s.positions() - begin);
+    gather_positions(s, plane_of(image), begin, now, to);
+    to += now, count -= now;
+  }
+}
+
 inline constexpr int64_t kTileRun = 512;                // most positions of a product, and that are emitted at a time
 inline constexpr int64_t kTilePitch = kTileRun + kVec;  // of a product's rows
 inline constexpr int64_t kTilePut = 256;                // positions of all channels that are made strips of at a time
@@ -127,13 +138,8 @@ static __attribute__((noinline)) void put_right_strips(const TilePlanes& source,
         from[i] = plane_of(image) + (c + i) * source.channel + at;
         continue;
       }
-      float* to = rows + i * kTilePut;
-      int64_t begin = at, left = count;
-      for (int64_t n = image; left > 0; ++n, begin = 0) {
-        const int64_t now = min_of(left, positions - begin);
-        gather_positions(source, plane_of(n) + (c + i) * source.channel, begin, now, to);
-        to += now, left -= now;
-      }
+      gather_images(source, first, count, rows + i * kTilePut,
+                    [&](int64_t n) { return plane_of(n) + (c + i) * source.channel; });
     }
     float* to = strips + c / kTileTerms * kStripFloats + c % kTileTerms / 2 * kTileSide;
     for (int64_t p = 0; p < count; p += kTileSide) {

@@ -15,15 +15,9 @@ static inline int64_t tile_weight_floats(const ConvShape& s) { return s.kernel *
 // `count` positions of 32 planes or fewer at distance `channel`, from position `first` of all images on -> rows.
 static void gather_rows(const TilePlanes& planes, const float* at, int64_t image, int64_t rows, int64_t first,
                         int64_t count, float* to) {
-  const int64_t positions = planes.positions();
   for (int64_t i = 0; i < rows; ++i) {
-    float* row = to + i * kWeightTerms;
-    int64_t begin = first % positions, left = count;
-    for (int64_t n = first / positions; left > 0; ++n, begin = 0) {
-      const int64_t now = min_of(left, positions - begin);
-      gather_positions(planes, at + n * image + i * planes.channel, begin, now, row);
-      row += now, left -= now;
-    }
+    gather_images(planes, first, count, to + i * kWeightTerms,
+                  [&](int64_t n) { return at + n * image + i * planes.channel; });
   }
 }
 

@@ -50,6 +50,14 @@ def op_sequence(inputs: int, steps: tuple[Step, ...], constants: tuple[Shape, ..
         if wrong:
             expected = f"numbers in 0..{outside + index - 1}"
             checks.fail(ValueError, "op_sequence", f"steps[{index}].operands", wrong, expected)
+    attrs = attributes(inputs, steps, constants)
+    about = f"{len(steps)} steps: {attrs['steps']}"
+    gradient = _no_gradient(inputs) if constants else _gradient(inputs, steps)
+    return make_custom("op_sequence", ["y"], attrs, gradient, about=about)
+
+
+def attributes(inputs: int, steps: Sequence[Step], constants: Sequence[Shape]) -> dict[str, Attribute]:
+    """What the C entry reads (csrc/bindings/op_sequence.cc)."""
     attrs: dict[str, Attribute] = dict(
         inputs=inputs,
         steps=",".join(step.op for step in steps),
@@ -59,9 +67,7 @@ def op_sequence(inputs: int, steps: tuple[Step, ...], constants: tuple[Shape, ..
         attrs["constants"] = tuple(number for shape in constants for number in (len(shape), *shape))
     for index, step in enumerate(steps):
         attrs |= {f"{index}.{name}": value for name, value in step.attrs}
-    about = f"{len(steps)} steps: {attrs['steps']}"
-    gradient = _no_gradient(inputs) if constants else _gradient(inputs, steps)
-    return make_custom("op_sequence", ["y"], attrs, gradient, about=about)
+    return attrs
 
 
 def pack_constants(weights: Sequence[np.ndarray], constants: Sequence[np.ndarray]) -> np.ndarray:

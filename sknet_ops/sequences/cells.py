@@ -17,6 +17,7 @@ from sknet_ops.backends import cpu, reference
 from sknet_ops.layers.holders import has_hook, uses_batch_statistics
 from sknet_ops.layers.phase import stand_in_class
 from sknet_ops.primitives.op_sequence import pack_constants
+from sknet_ops.sequences import direct
 from sknet_ops.sequences.recording import Program, Recording, record
 from sknet_ops.sequences.steps import Dims
 
@@ -78,7 +79,7 @@ def take_back(net: nn.Cell) -> None:
     for _, cell in net.cells_and_names():
         if hasattr(cell, "sknet_plain_class"):
             cell.__class__ = cell.sknet_plain_class
-            for name in ("sknet_program", "sknet_weights", "sknet_cells", "sknet_outdated"):
+            for name in ("sknet_program", "sknet_weights", "sknet_cells", "sknet_outdated", "sknet_direct"):
                 object.__delattr__(cell, name)
 
 
@@ -95,6 +96,7 @@ def _adopt(cell: nn.Cell, method: str, recording: Recording) -> None:
     object.__setattr__(cell, "sknet_weights", weights)
     object.__setattr__(cell, "sknet_cells", recording.cells)
     object.__setattr__(cell, "sknet_outdated", False)
+    object.__setattr__(cell, "sknet_direct", None)  # made by its first direct call
     cell.__class__ = _subclass(type(cell), method)
 
 
@@ -111,6 +113,16 @@ def _subclass(cls: type[nn.Cell], method: str) -> type[nn.Cell]:
                 _outdate(self)
             return cls.add_flags_recursive(self, **flags)
 
+        def call(self: nn.Cell, *arguments: Any, **named: Any) -> Any:
+            program = _programs[self.sknet_program]
+            if len(arguments) == 1 and not named and program.constants:
+                y = direct.call(self, program, arguments[0])
+                if y is not None:
+                    return y
+            return cls.__call__(self, *arguments, **named)
+
+        if method == "construct" and cls.__call__ is nn.Cell.__call__:
+            plain["__call__"] = call
         members = {method: run, "sknet_infers": _Infers(), "add_flags_recursive": add_flags_recursive, **plain}
         _classes[key] = stand_in_class(cls, members)
     return _classes[key]
@@ -130,7 +142,7 @@ def _takes(program: int, shape, kind) -> bool:
 
 @lru_cache(maxsize=1024)  # PyNative asks at every call
 def _takes_shape(program: int, shape: Dims) -> bool:
-    return _programs[program].takes(shape)
+    return _programs[program].result(shape) is not None
 
 
 @constexpr(check=False)

@@ -47,16 +47,16 @@ class Program(NamedTuple):
     def inputs(self) -> int:
         return 1 + len(self.weights) + bool(self.constants)
 
-    def takes(self, shape: Dims) -> bool:
-        """Whether an input of this shape passes through all steps."""
+    def result(self, shape: Dims) -> Dims | None:
+        """Shape of the output for an input of this one; None if a step cannot take it."""
         holder = [(None,)] if self.constants else []
         shapes: list[Dims] = [shape, *self.weights, *holder, *self.constants]
         for step in self.steps:
             made = output_shape(step, [shapes[value] for value in step.operands])
             if made is None:
-                return False
+                return None
             shapes.append(made)
-        return True
+        return shapes[-1]
 
 
 def record(cell: nn.Cell, method: str, constant: bool = False) -> Recording | None:

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A frozen cell's sequence, called without MindSpore's executor.
+
+On a call of a cell the executor spends 0.3 to 1 ms, more than some layers take, and in PyNative the calling thread
+spins on a core while the op computes on another. A sequence with constants needs nothing of what it does there: there
+is no gradient and no other op. So the C entry is called from here, on the tensors' own memory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import weakref
+from functools import cache
+from operator import attrgetter
+from typing import NamedTuple
+
+import mindspore
+import numpy as np
+from mindspore import Tensor, dtype, nn
+from mindspore.common.api import _pynative_executor
+
+from sknet_ops import backends, binary
+from sknet_ops.backends import cpu
+from sknet_ops.primitives.op_sequence import Attribute, attributes
+from sknet_ops.sequences.recording import Program
+from sknet_ops.sequences.steps import Dims
+
+_LINE = 64  # bytes of a cache line: results begin at one
+_MOST_LAYOUTS = 64
+
+_in_training = attrgetter("training")
+_takes_batch = attrgetter("use_batch_statistics")
+# What nn.Cell.__call__ would look at.
+_own_wishes = attrgetter("requires_grad", "mixed_precision_type", "_shard_fn", "_recompute_cell")
+
+
+@cache
+def why_not() -> str | None:
+    """None if tensors of this MindSpore lie where they say, else the reason."""
+    version = tuple(int(part) for part in mindspore.__version__.split(".")[:2])
+    if version < (2, 10):
+        return f"MindSpore {mindspore.__version__}, of which tensors can have a second copy elsewhere; expected 2.10"
+    probe = Tensor(np.arange(3, dtype=np.float32))
+    if _address(probe.asnumpy()) != probe.data_ptr():
+        return "a tensor's memory is not that of its array"
+    return None
+
+
+class DirectCall:
+    """The sequence of one cell. `cells`: all that took part."""
+
+    def __init__(self, program: Program, weights: tuple[Tensor, ...], cells: tuple[nn.Cell, ...]) -> None:
+        self._program = program
+        self._weights = weights
+        self._kinds = [(tuple(weight.shape), dtype.float32) for weight in weights]
+        self._cells = cells
+        self._norms = tuple(cell for cell in cells if isinstance(cell, nn.BatchNorm2d))
+        # These dicts stay the same objects; the ones of the gradient have no part in this.
+        self._hooks = tuple(hooks for cell in cells for hooks in (cell._forward_pre_hook, cell._forward_hook))
+        self._layouts: dict[Dims, _Layout | None] = {}
+        self._call = binary.library().sknet_ops_sequence_call
+        self._sequence = _native_sequence(attributes(program.inputs, program.steps, program.constants))
+        backends.log_choice("op_sequence", f"{len(program.steps)} steps, called directly")
+
+    # The packed weights, and where they come from, are this cell's alone: a copy finds its own.
+    def __deepcopy__(self, memo: dict) -> None:
+        return None
+
+    def __reduce__(self) -> tuple:
+        return type(None), ()
+
+    def takes(self, x: Tensor) -> bool:
+        """Whether the sequence is what MindSpore would run now, on this input."""
+        return not (
+            any(map(_in_training, self._cells))
+            or any(map(_takes_batch, self._norms))
+            or any(self._hooks)
+            or self._layout(x) is None
+            or [(tuple(weight.shape), weight.dtype) for weight in self._weights] != self._kinds
+        )
+
+    def run(self, x: Tensor) -> Tensor:
+        """The cell's result.
+
+        Raises:
+            RuntimeError: From the op, as MindSpore would raise it.
+        """
+        source = np.ascontiguousarray(x.asnumpy())  # waits for all that is still being computed, weights too
+        layout = self._layout(x)
+        y = _aligned(layout.size).reshape(layout.result)
+        addresses = [_address(source), *(weight.data_ptr() for weight in self._weights), _address(y)]
+        error = ctypes.c_char_p()
+        buffers = (ctypes.c_void_p * len(addresses))(*addresses)
+        if self._call(self._sequence, len(buffers), buffers, layout.ranks, layout.dims, ctypes.byref(error)):
+            raise RuntimeError(error.value.decode())
+        return Tensor.from_numpy(y)
+
+    def _layout(self, x: Tensor) -> _Layout | None:
+        shape = tuple(x.shape)
+        if shape not in self._layouts:
+            if len(self._layouts) == _MOST_LAYOUTS:
+                self._layouts.clear()
+            result = self._program.result(shape)
+            shapes = [shape, *(tuple(weight.shape) for weight in self._weights), result]
+            self._layouts[shape] = None if result is None or 0 in shape else _layout(shapes)
+        return self._layouts[shape]
+
+
+def call(cell: nn.Cell, program: Program, x: object) -> Tensor | None:
+    """The result of a cell with constants; None if the call has to go MindSpore's way, which also has the errors."""
+    if not isinstance(x, Tensor) or cell.sknet_outdated or any(_own_wishes(cell)) or why_not() is not None:
+        return None
+    if x.dtype != dtype.float32 or x.device != "CPU" or _pynative_executor.requires_grad():
+        return None
+    if (os.environ.get("SKNET_OPS_BACKEND") or cpu.NAME) != cpu.NAME:
+        return None
+    if cell.sknet_direct is None:
+        made = DirectCall(program, cell.sknet_weights, cell.sknet_cells)
+        object.__setattr__(cell, "sknet_direct", made)
+    return cell.sknet_direct.run(x) if cell.sknet_direct.takes(x) else None
+
+
+class _Layout(NamedTuple):
+    """What a call needs to know of its buffers, for one shape of the input."""
+
+    result: Dims
+    size: int  # floats of the result
+    ranks: ctypes.Array
+    dims: ctypes.Array
+    kept: list[ctypes.Array]  # what `dims` points to
+
+
+def _layout(shapes: list[Dims]) -> _Layout:
+    kept = [(ctypes.c_int64 * len(shape))(*shape) for shape in shapes]
+    pointer = ctypes.POINTER(ctypes.c_int64)
+    dims = (pointer * len(shapes))(*(ctypes.cast(each, pointer) for each in kept))
+    return _Layout(shapes[-1], math.prod(shapes[-1]), (ctypes.c_int * len(shapes))(*map(len, shapes)), dims, kept)
+
+
+def _address(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]
+
+
+def _aligned(size: int) -> np.ndarray:
+    room = np.empty(size + _LINE // 4, np.float32)
+    first = -_address(room) % _LINE // 4
+    return room[first : first + size]
+
+
+class _Native:
+    """Owns what the library made."""
+
+    def __init__(self) -> None:
+        library = binary.library()
+        library.sknet_ops_sequence_new.restype = ctypes.c_void_p
+        self._as_parameter_ = ctypes.c_void_p(library.sknet_ops_sequence_new())
+        if not self._as_parameter_:
+            raise MemoryError("sknet_ops: no memory for a sequence")
+        weakref.finalize(self, library.sknet_ops_sequence_free, self._as_parameter_)
+
+
+def _native_sequence(attrs: dict[str, Attribute]) -> _Native:
+    library, sequence, error = binary.library(), _Native(), ctypes.c_char_p()
+    for name, value in attrs.items():
+        key = name.encode()
+        if isinstance(value, str):
+            failed = library.sknet_ops_sequence_set_text(sequence, key, value.encode(), ctypes.byref(error))
+        elif isinstance(value, float):
+            real = ctypes.c_double(value)
+            failed = library.sknet_ops_sequence_set_real(sequence, key, real, ctypes.byref(error))
+        else:
+            values = value if isinstance(value, tuple) else (value,)
+            ints = (ctypes.c_int64 * len(values))(*values)
+            failed = library.sknet_ops_sequence_set_ints(sequence, key, ints, len(ints), ctypes.byref(error))
+        if failed:
+            raise RuntimeError(error.value.decode())
+    if library.sknet_ops_sequence_ready(sequence, ctypes.byref(error)):
+        raise RuntimeError(error.value.decode())
+    return sequence

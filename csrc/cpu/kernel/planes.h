@@ -5,6 +5,14 @@ static inline void fill_zero(float* p, int64_t n) {
   if (n > 0) __builtin_memset(p, 0, static_cast<size_t>(n) * sizeof(float));
 }
 
+// The same for a few: of a loop over single floats the compiler would make a call.
+static inline void fill_zero_few(float* p, int64_t n) {
+  for (; n >= kVec; n -= kVec, p += kVec) store(p, Vec{});
+#if SKNET_VEC > 1
+  if (n > 0) store_part(p, Vec{}, n);
+#endif
+}
+
 // Copies n floats that may be few; may not write past n.
 static inline void copy_row(const float* from, int64_t n, float* to) {
   int64_t i = 0;
@@ -51,36 +59,93 @@ static inline void store_every_other(const float* from, int64_t count, float* to
 #endif
 }
 
-// One source plane (h, w) into its padded phases.
-static void pad_plane(const PlaneLayout& l, const float* source, float* padded) {
-  const int64_t s = l.stride;
-  if (s == 1) {
-    fill_zero(padded, l.low_h * l.pitch);
-    float* row = padded + l.low_h * l.pitch;
-    const int64_t right = l.pitch - l.low_w - l.used_w;
-    for (int64_t i = 0; i < l.used_h; ++i, row += l.pitch) {
-      for (int64_t j = 0; j < l.low_w; ++j) row[j] = 0.0f;
-      copy_row(source + i * l.w, l.used_w, row + l.low_w);
-      for (int64_t j = l.pitch - right; j < l.pitch; ++j) row[j] = 0.0f;
-    }
-    fill_zero(row, padded + l.channel - row);
-    return;
+// from[0], from[2] .. to `even`, from[1], from[3] .. to `odd`; n in all.
+static inline void split_row(const float* from, int64_t n, float* even, float* odd) {
+  int64_t j = 0;
+#if SKNET_VEC > 1
+  const VecIndex evens = even_lanes(), odds = evens + 1;
+  for (; j + 2 * kVec <= n; j += 2 * kVec) {
+    const Vec low = load(from + j), high = load(from + j + kVec);
+    store(even + j / 2, __builtin_shuffle(low, high, evens));
+    store(odd + j / 2, __builtin_shuffle(low, high, odds));
   }
+  if (const int64_t left = n - j; left > 0) {
+    const Vec low = load_some(from + j, min_of(left, kVec));
+    const Vec high = left > kVec ? load_part(from + j + kVec, left - kVec) : Vec{};
+    store_some(even + j / 2, __builtin_shuffle(low, high, evens), (left + 1) / 2);
+    if (left > 1) store_part(odd + j / 2, __builtin_shuffle(low, high, odds), left / 2);
+  }
+#else
+  for (; j < n; ++j) (j % 2 == 0 ? even : odd)[j / 2] = from[j];
+#endif
+}
+
+// One source plane (h, w) into its padded phases, for stride 1, 2 and more.
+static void pad_plane_whole(const PlaneLayout& l, const float* source, float* padded) {
+  fill_zero(padded, l.low_h * l.pitch);
+  float* row = padded + l.low_h * l.pitch;
+  const int64_t right = l.pitch - l.low_w - l.used_w;
+  for (int64_t i = 0; i < l.used_h; ++i, row += l.pitch) {
+    fill_zero_few(row, l.low_w);
+    copy_row(source + i * l.w, l.used_w, row + l.low_w);
+    fill_zero_few(row + l.pitch - right, right);
+  }
+  fill_zero(row, padded + l.channel - row);
+}
+
+inline constexpr int64_t kClearAtOnce = 6 * 1024;  // floats: half of a first-level cache, where it costs next to nothing
+
+static void pad_plane_halves(const PlaneLayout& l, const float* source, float* padded) {
+  // Columns 0, 2 .. of the source lie in one phase, 1, 3 .. in the other: rows 0, 2 .. and 1, 3 .. of each, and where
+  // the source begins and ends in them.
+  struct Half {
+    float* rows[2];
+    int64_t left, end;
+  };
+  auto half = [&](int64_t column, int64_t count) {
+    float* at = padded + column % 2 * l.phase;
+    return Half{{at, at + 2 * l.phase}, column / 2, column / 2 + count};
+  };
+  const Half even = half(l.low_w, (l.used_w + 1) / 2), odd = half(l.low_w + 1, l.used_w / 2);
+  const bool cleared = l.channel <= kClearAtOnce;
+  if (cleared) fill_zero(padded, l.channel);
+  auto clear_row = [&](const Half& h, int64_t r, bool inside) {
+    float* row = h.rows[r % 2] + r / 2 * l.pitch;
+    fill_zero_few(row, h.left);
+    const int64_t from = inside ? h.end : h.left;
+    fill_zero_few(row + from, l.pitch - from);
+  };
+  for (int64_t r = 0; r < 2 * l.rows; ++r) {
+    const int64_t i = r - l.low_h, at = r / 2 * l.pitch;
+    const bool inside = i >= 0 && i < l.used_h;
+    if (!cleared) clear_row(even, r, inside), clear_row(odd, r, inside);
+    if (!inside) continue;
+    split_row(source + i * l.w, l.used_w, even.rows[r % 2] + at + even.left, odd.rows[r % 2] + at + odd.left);
+  }
+  if (cleared) return;
+  for (int64_t q = 0; q < 4; ++q) fill_zero(padded + q * l.phase + l.rows * l.pitch, l.phase - l.rows * l.pitch);
+  fill_zero(padded + 4 * l.phase, l.channel - 4 * l.phase);
+}
+
+static void pad_plane_phases(const PlaneLayout& l, const float* source, float* padded) {
+  const int64_t s = l.stride;
   fill_zero(padded, l.channel);
   for (int64_t i = 0; i < l.used_h; ++i) {
     const int64_t r = i + l.low_h;
     float* row = padded + (r % s) * s * l.phase + r / s * l.pitch;
-    for (int64_t q = 0; q < s; ++q) {  // columns j with (j + low_w) % s == q
-      const int64_t first = ((q - l.low_w) % s + s) % s;
-      float* to = row + q * l.phase + (first + l.low_w) / s;
-      const float* from = source + i * l.w + first;
-      const int64_t count = first < l.used_w ? ceil_div(l.used_w - first, s) : 0;
-      if (s == 2) {
-        copy_every_other(from, count, to);
-      } else {
-        for (int64_t j = 0; j < count; ++j) to[j] = from[s * j];
-      }
+    for (int64_t j = 0; j < l.used_w; ++j) {
+      row[(j + l.low_w) % s * l.phase + (j + l.low_w) / s] = source[i * l.w + j];
     }
+  }
+}
+
+static void pad_plane(const PlaneLayout& l, const float* source, float* padded) {
+  if (l.stride == 1) {
+    pad_plane_whole(l, source, padded);
+  } else if (l.stride == 2) {
+    pad_plane_halves(l, source, padded);
+  } else {
+    pad_plane_phases(l, source, padded);
   }
 }
 

@@ -17,8 +17,9 @@ static void select_rows(const float* const* u, const float* attention, int64_t h
 
 static void sk_select(const SkSelectParams& p, const SkSelectForward<float>& t) {
   const int64_t hw = p.h * p.w;
-  parallel(p.n * p.c, [&](int64_t task, int) {
-    const int64_t n = task / p.c, c = task % p.c;
+  const int64_t planes = p.n * p.c;
+  parallel(planes, [&](int64_t index, int) {
+    const int64_t task = backwards(index, planes), n = task / p.c, c = task % p.c;
     const float* u[kMaxBranches];
     float attention[kMaxBranches];
     for (int m = 0; m < p.branches; ++m) {

@@ -49,6 +49,8 @@ namespace sknet_ops::cpu::SKNET_ISA {
 //
 #include "cpu/kernel/conv_forward.h"
 //
+#include "cpu/kernel/group_product.h"
+//
 #include "cpu/kernel/conv_backward.h"
 //
 #include "cpu/kernel/conv_bn_act.h"

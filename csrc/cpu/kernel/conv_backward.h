@@ -235,36 +235,66 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
 
   if (set.by_group(in.channel)) {
     pack();
-    // As many images at a time as fit a second-level cache: the weight gradient ends in sums across vectors, which
-    // small maps must not pay for every image.
-    const int64_t x_image = group_in * in.channel, dz_image = group_out * out_channel, flat_image = group_out * flat;
+    // As many images at a time as fit a second-level cache. Where the weight gradient ends in sums across vectors, small
+    // maps must not pay for those for every image.
+    const bool products = suits_group_product(set);
+    const GroupProduct product = GroupProduct::of(set, in);
+    const int64_t x_image = products ? product.x_floats() : group_in * in.channel;
+    const int64_t flat_image = products ? product.dz_floats() : group_out * flat;
+    const int64_t dz_image = group_out * out_channel, flat_plane = products ? product.dz_plane : flat;
     const int64_t chunk = max_of(1, min_of(shape.n, 96 * 1024 / (x_image + dz_image + flat_image)));
-    reserve_local(Local::kPlanes, chunk * x_image);
+    // Products: planes on their way to having channels side by side, and the sums of all branches.
+    const int64_t turning = products ? max_of(kVec * in.channel, product.dz_floats()) : 0;
+    [[maybe_unused]] int64_t sums_at[kMaxBranches];
+    int64_t sum_floats = 0;
+    for (int m = 0; m < set.branches; ++m) {
+      sums_at[m] = sum_floats;
+      if (products) sum_floats += product.sum_floats(plan.taps[m].count);
+    }
+    reserve_local(Local::kPlanes, chunk * x_image + turning);
     reserve_local(Local::kPlanesB, chunk * (dz_image + flat_image));
+    reserve_local(Local::kSums, sum_floats + product.offset_floats());
     parallel(groups, [&](int64_t group, int worker) {
       float* planes = local_scratch(Local::kPlanes, worker);
+      float* turn = planes + chunk * x_image;
       float* dz = local_scratch(Local::kPlanesB, worker);
       float* spread = dz + chunk * dz_image;
       float* row = local_scratch(Local::kRow, worker);
+      float* sums = local_scratch(Local::kSums, worker);
+      [[maybe_unused]] int64_t* columns = reinterpret_cast<int64_t*>(sums + sum_floats);
       for (int64_t n0 = 0; n0 < shape.n; n0 += chunk) {
         const int64_t now = min_of(chunk, shape.n - n0);
         for (int m = 0; m < set.branches; ++m) {
           const PlaneLayout& layout = back[m].layout;
           for (int64_t i = 0; i < now; ++i) {
-            if (m == 0 || set.split) {
-              const float* from = x + ((n0 + i) * channels + set.first_in(m, group)) * hw_in;
-              for (int64_t c = 0; c < group_in; ++c) {
-                pad_plane(in, from + c * hw_in, planes + i * x_image + c * in.channel);
+            const float* from = x + ((n0 + i) * channels + set.first_in(m, group)) * hw_in;
+            for (int64_t c = 0; c < group_in && (m == 0 || set.split); ++c) {
+              const int64_t place = products ? c % kVec : c;
+              pad_plane(in, from + c * hw_in, (products ? turn : planes + i * x_image) + place * in.channel);
+#if SKNET_VEC > 1
+              if (products && place + 1 == kVec) {
+                group_product_x(product, turn, c + 1 - kVec, planes + i * x_image);
               }
+#endif
             }
             for (int64_t co = 0; co < group_out; ++co) {
-              produce(m, n0 + i, group * group_out + co, row);
-              pad_plane(layout, row, dz + i * dz_image + co * layout.channel);
-              spread_rows(row, shape.h_out, shape.w_out, in.pitch, flat, spread + i * flat_image + co * flat);
+              float* plane = products ? turn + co * flat_plane : row;
+              produce(m, n0 + i, group * group_out + co, plane);
+              pad_plane(layout, plane, dz + i * dz_image + co * layout.channel);
+              if (!products) {
+                spread_rows(row, shape.h_out, shape.w_out, in.pitch, flat, spread + i * flat_image + co * flat);
+              }
             }
+#if SKNET_VEC > 1
+            if (products) {
+              group_product_dz(product, turn, spread + i * flat_image);
+              group_product_add(product, plan.taps[m], planes + i * x_image, spread + i * flat_image, n0 + i == 0,
+                                columns, sums + sums_at[m]);
+            }
+#endif
           }
           const int64_t k2 = set.branch[m].kernel * set.branch[m].kernel, per_channel = group_in * k2;
-          for (int64_t co = 0; co < group_out;) {
+          for (int64_t co = 0; co < group_out && !products;) {
             const ChannelBlock b = weight_block_at(group_out, co);
             weight_pairs(plan.taps[m], k2, 0, group_in * plan.taps[m].count, planes, in.channel, x_image,
                          spread + co * flat, flat, flat_image, now, vectors, b.size,
@@ -278,6 +308,13 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
           }
         }
       }
+#if SKNET_VEC > 1
+      for (int m = 0; m < set.branches && products; ++m) {
+        const int64_t k2 = set.branch[m].kernel * set.branch[m].kernel;
+        group_product_finish(product, plan.taps[m], k2, sums + sums_at[m],
+                             dweight[m] + group * group_out * group_in * k2);
+      }
+#endif
     });
     return;
   }

@@ -212,7 +212,6 @@ static inline void parallel(int64_t tasks, Task&& task) {
 // Each worker's own tasks the other way round: what it wrote last is what it still has in its cache.
 static inline int64_t backwards(int64_t task, int64_t tasks) {
   const int64_t count = workers();
-  int64_t w = task * count / max_of(1, tasks);  // whose share it is, or the one before
-  if (tasks * (w + 1) / count <= task) ++w;
+  const int64_t w = ((task + 1) * count - 1) / tasks;  // the last share that begins no later
   return tasks * w / count + tasks * (w + 1) / count - 1 - task;
 }

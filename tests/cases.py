@@ -232,6 +232,12 @@ CONV = [
     ConvCase("8 channels a group in 12 out", 1, 16, (7, 7), 24, groups=2, stride=2),
     ConvCase("16 channels a group", 1, 32, (7, 7), 32, groups=2, residual=True),
     ConvCase("32 channels a group", 1, 64, (7, 7), 64, groups=2),
+    # Groups one at a time, whose weight gradient is a matrix product, over several rounds of images.
+    ConvCase("groups of 16 in 32 out strided", 9, 128, (13, 10), 256, groups=8, stride=2),
+    ConvCase(
+        "groups of 16 in 48 out with taps that meet only padding", 2, 128, (3, 4), 384, groups=8, padding=5, dilation=5
+    ),
+    ConvCase("strided planes beyond a cache", 1, 8, (83, 85), 8, groups=8, stride=2, padding=3, dilation=3),
     ConvCase("many channels on a small map", 3, 130, (2, 3), 70),
     ConvCase("rows of many vectors", 1, 3, (5, 70), 3, kernel=7, padding=3),
     # Enough channels and positions for Winograd's way, and for several chunks of it.
@@ -260,6 +266,10 @@ SK_CONV = [
     SkConvCase("paper unit 8 channels a group strided", 2, 32, (7, 13), 32, groups=4, stride=2),
     SkConvCase("paper unit 16 channels a group", 1, 32, (7, 7), 32, groups=2),
     SkConvCase("paper unit 32 channels a group", 3, 64, (7, 7), 64, groups=2),
+    SkConvCase("many groups of 32 channels", 3, 256, (7, 7), 256, groups=8),
+    SkConvCase(
+        "many groups of 16 channels split and strided", 3, 256, (9, 7), 128, groups=8, stride=2, split_input=True
+    ),
     SkConvCase("dense split as in skresnet18", 2, 16, (13, 13), 17, split_input=True),
     SkConvCase("dense split strided", 1, 30, (7, 7), 33, split_input=True, stride=2),
     SkConvCase("one branch", 3, 7, (3, 7), 15, (3,), (1,)),

@@ -93,6 +93,9 @@ constexpr ConvCase kConv[] = {
     {2, 32, 9, 13, 32, 8, 3, 1, 1, 1, true, true},    // 4 channels a group
     {1, 16, 7, 7, 24, 2, 3, 2, 1, 1, true, false},    // 8 in, 12 out
     {1, 64, 7, 7, 64, 2, 3, 1, 2, 2, true, false},    // 32 channels a group
+    {3, 128, 7, 5, 256, 8, 3, 2, 1, 1, true, true},   // groups whose channels fill vectors
+    {2, 128, 3, 4, 384, 8, 3, 1, 5, 5, true, false},  // the same with taps that meet only padding
+    {1, 8, 83, 85, 8, 8, 3, 2, 3, 3, true, false},    // strided planes beyond a cache
     {3, 130, 2, 3, 70, 1, 3, 1, 1, 1, true, false},   // many channels on a small map
     {1, 3, 5, 70, 3, 1, 7, 1, 3, 1, true, false},     // rows of many vectors
     {1, 4, 16, 32, 8, 1, 3, 1, 0, 1, true, false},    // no padding, whole vectors
@@ -166,6 +169,7 @@ constexpr SkCase kSk[] = {
     {2, 32, 13, 9, 32, 8, 1, 2, false, {3, 3}, {1, 2}, 8, true},              // 4 channels a group
     {2, 32, 7, 13, 32, 4, 2, 2, false, {3, 3}, {1, 2}, 32, true},             // strided
     {3, 16, 13, 13, 17, 1, 1, 2, true, {3, 3}, {1, 2}, 9, true},              // dense split
+    {3, 256, 7, 7, 256, 8, 1, 2, false, {3, 3}, {1, 2}, 32, true},            // groups whose channels fill vectors
     {3, 7, 3, 7, 15, 1, 1, 1, false, {3}, {1}, 7, true},                      // one branch
     {2, 21, 7, 7, 7, 1, 1, 3, true, {3, 3, 3}, {1, 2, 3}, 5, true},           // three split branches
     {1, 16, 13, 7, 8, 4, 1, 4, false, {1, 3, 5, 7}, {1, 1, 1, 1}, 8, true},   // four sizes

@@ -23,7 +23,7 @@ enum class Shared : int {
   kStrips,
   kCount
 };
-enum class Local : int { kPlanes, kPlanesB, kTile, kRow, kSums, kCount };
+enum class Local : int { kPlanes, kPlanesB, kTile, kRow, kSums, kHeld, kCount };
 
 // Memory seen by all workers. Throws std::bad_alloc.
 float* shared_scratch(Shared slot, int64_t floats);

@@ -3,12 +3,15 @@
 //
 // The gradient by the outputs is not a tensor: produce(m, n, c, plane) computes one plane of it where it is needed.
 
-// One phase of a plane of dx, stored or added.
+// One phase of a plane of dx, stored or added. Of stride 2 the phase of columns 0, 2 .. may be held back, in rows of
+// held_width, until that of columns 1, 3 .. comes: together they are whole vectors.
 struct EmitGradient {
   static constexpr bool kAnyOrder = true;
   float* dx;
   int64_t stride, phase_row, phase_col, phase_width, dx_width;
   bool add;
+  float* held = nullptr;
+  int64_t held_width = 0;
   const float* writes() const { return stride == 1 ? dx : nullptr; }
   const float* reads() const { return nullptr; }
   void rows(int64_t at, int64_t rows, int64_t width, const float* from, int64_t pitch) {
@@ -20,12 +23,23 @@ struct EmitGradient {
       return;
     }
     if (phase_width == 0) return;
+    if (held != nullptr && phase_col == 0) {
+      each_vector(rows, width, from, pitch, [&](int64_t i, Vec v, int64_t n) { store_some(held + at + i, v, n); });
+      return;
+    }
     int64_t row = at / phase_width, column = at % phase_width;
     for (int64_t a = 0; a < rows; ++a, from += pitch) {
       for (int64_t b = 0; b < width;) {
         const int64_t now = min_of(width - b, phase_width - column);
         float* to = dx + (row * stride + phase_row) * dx_width + column * stride + phase_col;
-        if (stride == 2) {
+        if (held != nullptr) {
+          const float* even = held + row * held_width + column;
+          join_row(even, from + b, now, to - 1, add);
+          if (column + now == phase_width && held_width > phase_width) {
+            float* last = to - 1 + 2 * now;
+            *last = add ? *last + even[now] : even[now];
+          }
+        } else if (stride == 2) {
           store_every_other(from + b, now, to, add);
         } else {
           for (int64_t i = 0; i < now; ++i) to[i * stride] = add ? to[i * stride] + from[b + i] : from[b + i];
@@ -207,6 +221,7 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
       }
     });
     reserve_local(Local::kTile, max_of(tile_floats(most_pitch), kLaneTileFloats));
+    if (shape.stride == 2) reserve_local(Local::kHeld, targets_of.most() * first_phase.h_out * first_phase.w_out);
   };
 
   auto input_gradient = [&](int m, int64_t n, int64_t group, ChannelBlock b, const float* dz, int worker) {
@@ -217,9 +232,19 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
     const bool add = m > 0 && !set.split;
     for (int64_t f = 0; f < phases; ++f) {
       const TapSet& taps = back[m].phase[f];
+      if (add && taps.count == 0) continue;
+      float* held = nullptr;
+      int64_t held_width = 0, held_plane = 0;
+      if (shape.stride == 2) {
+        const TapSet &even = back[m].phase[f / 2 * 2], &odd = back[m].phase[f / 2 * 2 + 1];
+        held_width = even.w_out, held_plane = even.h_out * even.w_out;
+        const bool both = odd.w_out > 0 && (!add || (even.count > 0 && odd.count > 0));
+        if (both) held = local_scratch(Local::kHeld, worker);
+      }
       EmitArray<EmitGradient> emit;
       for (int64_t i = 0; i < b.size; ++i) {
-        emit.put(i, {to + i * hw_in, shape.stride, f / shape.stride, f % shape.stride, taps.w_out, shape.w, add});
+        emit.put(i, {to + i * hw_in, shape.stride, f / shape.stride, f % shape.stride, taps.w_out, shape.w, add,
+                     held == nullptr ? nullptr : held + i * held_plane, held_width});
       }
       const LaneSource source{layout.pitch, 1, layout.channel, taps.count, taps.offset};
       Coming none;

@@ -138,6 +138,7 @@ struct OutBlocks {
     if (!lanes) return block_at(channels, i);
     return {i * 2 * kVec, min_of(2 * kVec, channels - i * 2 * kVec)};
   }
+  int64_t most() const { return lanes ? 2 * kVec : kBlock; }
   // Channels that the packed weights of a block, and of a group, have room for.
   int64_t width(ChannelBlock b) const { return lanes ? ceil_div(b.size, kVec) * kVec : b.size; }
   int64_t padded() const { return lanes ? ceil_div(channels, kVec) * kVec : channels; }

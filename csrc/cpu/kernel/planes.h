@@ -80,6 +80,27 @@ static inline void split_row(const float* from, int64_t n, float* even, float* o
 #endif
 }
 
+// The way back: even[0], odd[0], even[1] .. to `to`, or added to it; `count` of each.
+static inline void join_row(const float* even, const float* odd, int64_t count, float* to, bool add) {
+  int64_t j = 0;
+#if SKNET_VEC > 1
+  VecIndex low{}, high{};
+  for (int i = 0; i < kVec; ++i) low[i] = i / 2 + i % 2 * kVec, high[i] = low[i] + kVec / 2;
+  auto put = [add](float* at, Vec v, int64_t n) { store_some(at, add ? load_some(at, n) + v : v, n); };
+  for (; j < count; j += kVec) {
+    const int64_t n = min_of(count - j, kVec);
+    const Vec e = load_some(even + j, n), o = load_some(odd + j, n);
+    put(to + 2 * j, __builtin_shuffle(e, o, low), min_of(2 * n, kVec));
+    if (2 * n > kVec) put(to + 2 * j + kVec, __builtin_shuffle(e, o, high), 2 * n - kVec);
+  }
+#else
+  for (; j < count; ++j) {
+    to[2 * j] = add ? to[2 * j] + even[j] : even[j];
+    to[2 * j + 1] = add ? to[2 * j + 1] + odd[j] : odd[j];
+  }
+#endif
+}
+
 // One source plane (h, w) into its padded phases, for stride 1, 2 and more.
 static void pad_plane_whole(const PlaneLayout& l, const float* source, float* padded) {
   fill_zero(padded, l.low_h * l.pitch);

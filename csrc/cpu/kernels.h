@@ -45,6 +45,8 @@ namespace sknet_ops::cpu::SKNET_ISA {
 //
 #include "cpu/kernel/tile_conv.h"
 //
+#include "cpu/kernel/tile_taps.h"
+//
 #include "cpu/kernel/tile_weight.h"
 //
 #include "cpu/kernel/conv_forward.h"

@@ -52,6 +52,19 @@ struct EmitGradient {
   void finish() {}
 };
 
+// Phase f of a plane of dx. held: which of the planes that are held back at the same time.
+static inline EmitGradient phase_gradient(float* dx, const ConvShape& s, const BackwardPlan& back, int64_t f, bool add,
+                                          int64_t held, int worker) {
+  const TapSet& taps = back.phase[f];
+  EmitGradient emit{dx, s.stride, f / s.stride, f % s.stride, taps.w_out, s.w, add};
+  if (s.stride != 2) return emit;
+  const TapSet &even = back.phase[f / 2 * 2], &odd = back.phase[f / 2 * 2 + 1];
+  if (odd.w_out == 0 || (add && (even.count == 0 || odd.count == 0))) return emit;
+  emit.held = local_scratch(Local::kHeld, worker) + held * back.phase->h_out * back.phase->w_out;
+  emit.held_width = even.w_out;
+  return emit;
+}
+
 static inline void weight_run_block(int64_t size, int pairs, const float* dz, int64_t dz_channel, int64_t dz_image,
                                     const float* const* x, int64_t x_image, int64_t images, int64_t vectors, float* dw,
                                     int64_t dw_stride, const int64_t* dw_index) {
@@ -155,6 +168,44 @@ static bool input_gradient_tiles(const ConvSet& set, int64_t n0, int64_t images,
         return EmitGradient{dx + ((n0 + n) * s.c_in + c) * hw, s.stride, 0, 0, s.w_out, s.w, false};
       });
 }
+
+// dx of a strided convolution of larger kernels: as many convolutions as there are phases.
+static bool suits_input_taps(const ConvShape& s) {
+  const int64_t group_in = s.c_in / s.groups, group_out = s.c_out / s.groups;
+  return s.kernel > 1 && s.stride > 1 && group_out % kTileTerms == 0 && group_in % kStrip == 0 &&
+         s.n * s.h_out * s.w_out >= kStrip;
+}
+
+// The same for such ones, on tiles.
+static bool input_gradient_taps(const ConvSet& set, const BackwardPlan* back, int64_t n0, int64_t images,
+                                const float* dz, int64_t plane, int64_t pitch, const float* const* weight, float* dx) {
+  const ConvShape& s = set.branch[0];
+  const int64_t hw = s.h * s.w, group_in = set.group_in(), group_out = set.group_out();
+  for (int m = 0; m < set.branches; ++m) {
+    const PlaneLayout& layout = back[m].layout;
+    const TapSet* phases = back[m].phase;
+    const TileTaps taps{&layout, phases, static_cast<int>(s.stride * s.stride), s.groups, group_out, group_in};
+    const int64_t k2 = set.branch[m].kernel * set.branch[m].kernel, held_plane = phases->h_out * phases->w_out;
+    float* strips = shared_scratch(Shared::kWeights, taps.weight_floats() + 1);
+    put_tap_strips(taps, weight[m], group_out * group_in * k2, k2, group_in * k2, strips);
+    if (s.stride == 2) reserve_local(Local::kHeld, kStrip * held_plane);
+    const bool add = m > 0 && !set.split;
+    const bool made = tile_taps(
+        taps, images, strips, add,
+        [&](int64_t n, int64_t c, int worker, float* to) {
+          float* row = local_scratch(Local::kRow, worker);
+          const float* from = dz + ((n * set.branches + m) * s.c_out + c) * plane;
+          unspread_rows(from, s.h_out, s.w_out, pitch, row);
+          pad_plane(layout, row, to);
+        },
+        [&](int f, int64_t n, int64_t c, int worker) {
+          float* to = dx + ((n0 + n) * set.channels() + set.first_in(m, 0) + c) * hw;
+          return phase_gradient(to, s, back[m], f, add, c % kStrip, worker);
+        });
+    if (!made) return false;
+  }
+  return true;
+}
 #endif
 
 // x (n, c_in, h, w), dx like x, dweight[m] like weight[m].
@@ -233,18 +284,9 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
     for (int64_t f = 0; f < phases; ++f) {
       const TapSet& taps = back[m].phase[f];
       if (add && taps.count == 0) continue;
-      float* held = nullptr;
-      int64_t held_width = 0, held_plane = 0;
-      if (shape.stride == 2) {
-        const TapSet &even = back[m].phase[f / 2 * 2], &odd = back[m].phase[f / 2 * 2 + 1];
-        held_width = even.w_out, held_plane = even.h_out * even.w_out;
-        const bool both = odd.w_out > 0 && (!add || (even.count > 0 && odd.count > 0));
-        if (both) held = local_scratch(Local::kHeld, worker);
-      }
       EmitArray<EmitGradient> emit;
       for (int64_t i = 0; i < b.size; ++i) {
-        emit.put(i, {to + i * hw_in, shape.stride, f / shape.stride, f % shape.stride, taps.w_out, shape.w, add,
-                     held == nullptr ? nullptr : held + i * held_plane, held_width});
+        emit.put(i, phase_gradient(to + i * hw_in, shape, back[m], f, add, i, worker));
       }
       const LaneSource source{layout.pitch, 1, layout.channel, taps.count, taps.offset};
       Coming none;
@@ -387,6 +429,8 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
     }
   }
 #ifdef SKNET_AMX
+  bool dx_taps = !plain;
+  for (int m = 0; m < set.branches; ++m) dx_taps = dx_taps && suits_input_taps(set.branch[m]);
   bool dx_tiles = !plain && set.branches == 1 && suits_tiles(transposed_1x1(shape));
   float* tile_sums[kMaxBranches];
   if (tiles) {
@@ -422,6 +466,9 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
 #ifdef SKNET_AMX
     // Not again after a failure: its weights take the place of the plain ones.
     if (!made && dx_tiles) made = dx_tiles = input_gradient_tiles(set, n0, now, spread, plane, pitch, weight[0], dx);
+#endif
+#ifdef SKNET_AMX
+    if (!made && dx_taps) made = dx_taps = input_gradient_taps(set, back, n0, now, spread, plane, pitch, weight, dx);
 #endif
     // Of 1x1 kernels the planes of dz are what the convolution reads, as they stand.
     const bool as_it_stands = shape.stride == 1 && targets_of.lanes && set.branches == 1 && back[0].layout.direct &&

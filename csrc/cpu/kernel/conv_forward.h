@@ -410,6 +410,28 @@ static bool conv_forward_tiles(const ConvSet& set, int m, const float* x, const 
       [&](int64_t n) { return x + (n * set.channels() + set.first_in(m, 0)) * hw; },
       [&](int64_t block) { return strips + block * strip; }, [&](int64_t n, int64_t c) { return emitter(m, n, c); });
 }
+
+// The same for larger kernels.
+template <typename Emitter>
+static bool conv_forward_taps(const ConvSet& set, int m, const float* x, const float* weight, Emitter&& emitter) {
+  const ConvShape& s = set.branch[m];
+  const int64_t hw = s.h * s.w, k2 = s.kernel * s.kernel;
+  ForwardPlan plan;
+  plan_forward(&s, 1, true, &plan);
+  const TileTaps taps{&plan.layout, plan.taps, 1, s.groups, set.group_in(), set.group_out()};
+  uint64_t key = mixed_key(kVec, kTileTerms);
+  if (set.kept != nullptr) key = weight_key(key, weight, s.c_out * set.group_in() * k2);
+  for (int64_t t = 0; t < plan.taps->count; ++t) key = mixed_key(key, static_cast<uint64_t>(plan.taps->index[t]));
+  bool stale;
+  float* strips = PackedWeights{set.kept, 1 + m, key}.get(taps.weight_floats() + 1, &stale);
+  if (stale) put_tap_strips(taps, weight, set.group_out() * set.group_in() * k2, set.group_in() * k2, k2, strips);
+  return tile_taps(
+      taps, s.n, strips, false,
+      [&](int64_t n, int64_t c, int, float* to) {
+        pad_plane(plan.layout, x + (n * set.channels() + set.first_in(m, 0) + c) * hw, to);
+      },
+      [&](int, int64_t n, int64_t c, int) { return emitter(m, n, c); });
+}
 #endif
 
 // As conv_forward_plain.
@@ -426,6 +448,9 @@ static void conv_forward(const ConvSet& set, const float* x, const float* const*
     if (suits_tiles(set.branch[m]) && conv_forward_tiles(set, m, x, weight[m], emitter)) continue;
 #endif
     if (suits_winograd(without_stride(set.branch[m])) && conv_forward_fast(set, m, x, weight[m], emitter)) continue;
+#ifdef SKNET_AMX
+    if (suits_tile_taps(set.branch[m]) && conv_forward_taps(set, m, x, weight[m], emitter)) continue;
+#endif
     const int i = rest.branches++;
     shape[i] = set.branch[m], rest.part[i] = set.part[m], rest_weight[i] = weight[m], number[i] = m;
   }

@@ -216,7 +216,7 @@ static bool tile_convolution(const TilePlanes& source, int64_t images, int64_t c
             };
             const TileAhead ahead{{rows_of(planes.writes(), next.writes()), rows_of(planes.reads(), next.reads())},
                                   ceil_div(size, steps)};
-            tile_product(size, count - p, left, right, steps, product + p, kTilePitch, false, ahead);
+            tile_product(size, count - p, left, StripTiles{right}, steps, product + p, kTilePitch, false, ahead);
           }
           for (int64_t i = 0; i < size; ++i) {
             const float* row = product + i * kTilePitch;

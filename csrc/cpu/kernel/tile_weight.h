@@ -58,8 +58,8 @@ static void tile_weights_add(const ConvShape& s, const TapSet& taps, int64_t ima
       for (int64_t row = 0; row < rows; ++row) {
         float* to = sums + (t * s.c_out + row * kStrip) * s.c_in;
         for (int64_t c = c_first; c < c_last; c += kStrip) {
-          tile_product(s.c_out - row * kStrip, c_last - c, left + row * strip, right + (c - c_first) / kStrip * strip,
-                       steps, to + c, s.c_in, !first || at > 0);
+          tile_product(s.c_out - row * kStrip, c_last - c, left + row * strip,
+                       StripTiles{right + (c - c_first) / kStrip * strip}, steps, to + c, s.c_in, !first || at > 0);
         }
       }
     });

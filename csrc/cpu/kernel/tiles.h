@@ -67,11 +67,30 @@ struct TileAhead {
   }
 };
 
+// Right operands, 32 terms after 32 terms. A strip:
+struct StripTiles {
+  static constexpr bool kStream = true;
+  static constexpr int64_t row_bytes = 64, beside = kTileSize;  // of a tile; floats to the tile of the next columns
+  const float* strip;
+  const float* at(int64_t step, int64_t part) const { return strip + step * kStripFloats + part * kPartFloats; }
+  StripTiles from(int64_t step) const { return {strip + step * kStripFloats}; }
+};
+// Rows that lie apart, where each 32 terms begin at a place of their own: the taps of a convolution.
+struct RowTiles {
+  static constexpr bool kStream = false;
+  static constexpr int64_t beside = kTileSide;
+  const float* rows;
+  const int64_t* offset;  // floats, of every 32 terms
+  int64_t part_step, row_bytes;
+  const float* at(int64_t step, int64_t part) const { return rows + offset[step] + part * part_step; }
+  RowTiles from(int64_t step) const { return {rows, offset + step, part_step, row_bytes}; }
+};
+
 // out[i * pitch + j] = sum over 32 * steps terms of left[i] * right[j], for I x J tiles.
-template <int I, int J>
-static inline void tile_block(const float* left, const float* right, int64_t steps, float* out, int64_t pitch,
+template <int I, int J, typename Right>
+static inline void tile_block(const float* left, const Right& right, int64_t steps, float* out, int64_t pitch,
                               TileAhead& ahead) {
-  const int64_t bytes = pitch * 4, tile_row = 64;
+  const int64_t bytes = pitch * 4, tile_row = 64, right_row = right.row_bytes;
   SKNET_TILE_ZERO(0);
   SKNET_TILE_ZERO(1);
   SKNET_TILE_ZERO(2);
@@ -80,9 +99,9 @@ static inline void tile_block(const float* left, const float* right, int64_t ste
     SKNET_TILE_LOAD(4, left + part * kPartFloats, tile_row);
     if constexpr (I == 2) SKNET_TILE_LOAD(5, left + part * kPartFloats + kTileSize, tile_row);
   };
-  auto load_right = [&](int part) __attribute__((always_inline)) {
-    SKNET_TILE_LOAD(6, right + part * kPartFloats, tile_row);
-    if constexpr (J == 2) SKNET_TILE_LOAD(7, right + part * kPartFloats + kTileSize, tile_row);
+  auto load_right = [&](const float* from) __attribute__((always_inline)) {
+    SKNET_TILE_LOAD(6, from, right_row);
+    if constexpr (J == 2) SKNET_TILE_LOAD(7, from + Right::beside, right_row);
   };
   auto multiply = [&]() __attribute__((always_inline)) {
     SKNET_TILE_PRODUCT(0, 4, 6);
@@ -90,21 +109,24 @@ static inline void tile_block(const float* left, const float* right, int64_t ste
     if constexpr (I == 2) SKNET_TILE_PRODUCT(2, 5, 6);
     if constexpr (I == 2 && J == 2) SKNET_TILE_PRODUCT(3, 5, 7);
   };
-  // The next step's lines, a sixth of them with each product: tile loads alone do not keep the second-level cache busy.
-  auto fetch = [&](int sixth) __attribute__((always_inline)) {
-    constexpr int64_t kSixth = kStripFloats / 6, kLine = 16;
+  for (int64_t k = 0; k < steps; ++k, left += kStripFloats) {
+    const float *r0 = right.at(k, 0), *r1 = right.at(k, 1), *r2 = right.at(k, 2);
+    // The next step's lines, a sixth of them with each product: tile loads alone do not keep the second-level cache
+    // busy.
+    auto fetch = [&](int sixth) __attribute__((always_inline)) {
+      constexpr int64_t kSixth = kStripFloats / 6, kLine = 16;
 #pragma GCC unroll 16
-    for (int64_t i = 0; i < kSixth; i += kLine) {
-      if (I == 2 || sixth % 2 == 0) __builtin_prefetch(left + kStripFloats + sixth * kSixth + i);
-      if (J == 2 || sixth % 2 == 0) __builtin_prefetch(right + kStripFloats + sixth * kSixth + i);
-    }
-  };
-  for (int64_t k = 0; k < steps; ++k, left += kStripFloats, right += kStripFloats) {  // in an order of few loads
+      for (int64_t i = 0; i < kSixth; i += kLine) {
+        if (I == 2 || sixth % 2 == 0) __builtin_prefetch(left + kStripFloats + sixth * kSixth + i);
+        if (Right::kStream && (J == 2 || sixth % 2 == 0)) __builtin_prefetch(r0 + kStripFloats + sixth * kSixth + i);
+      }
+    };
     ahead.step();
-    load_left(0), load_right(2), fetch(0), multiply();
-    load_right(1), fetch(1), multiply();
+    // In an order of few loads.
+    load_left(0), load_right(r2), fetch(0), multiply();
+    load_right(r1), fetch(1), multiply();
     load_left(1), fetch(2), multiply();
-    load_right(0), fetch(3), multiply();
+    load_right(r0), fetch(3), multiply();
     load_left(0), fetch(4), multiply();
     load_left(2), fetch(5), multiply();
   }
@@ -115,7 +137,8 @@ static inline void tile_block(const float* left, const float* right, int64_t ste
 }
 
 // The same, up to 2 x 2 tiles.
-static inline void tile_block(bool tall, bool wide, const float* left, const float* right, int64_t steps, float* out,
+template <typename Right>
+static inline void tile_block(bool tall, bool wide, const float* left, const Right& right, int64_t steps, float* out,
                               int64_t pitch, TileAhead& ahead) {
   if (tall) {
     wide ? tile_block<2, 2>(left, right, steps, out, pitch, ahead)
@@ -130,18 +153,20 @@ static inline void tile_block(bool tall, bool wide, const float* left, const flo
 inline constexpr int64_t kTileChain = 16;
 
 // out (+)= the products of up to 32 rows and columns; out has room for whole tiles.
-static __attribute__((noinline)) void tile_product(int64_t rows, int64_t columns, const float* left, const float* right,
-                                                   int64_t steps, float* out, int64_t pitch, bool add,
-                                                   TileAhead ahead = {}) {
+template <typename Right>
+static __attribute__((noinline)) void tile_product(int64_t rows, int64_t columns, const float* left,
+                                                   const Right& right, int64_t steps, float* out, int64_t pitch,
+                                                   bool add, TileAhead ahead = {}) {
   const bool tall = rows > kTileSide, wide = columns > kTileSide;
   alignas(64) float part[kStrip * kStrip];
   for (int64_t first = 0; first < steps; first += kTileChain, add = true) {
-    const int64_t now = min_of(kTileChain, steps - first), at = first * kStripFloats;
+    const int64_t now = min_of(kTileChain, steps - first);
+    const float* from = left + first * kStripFloats;
     if (!add) {
-      tile_block(tall, wide, left + at, right + at, now, out, pitch, ahead);
+      tile_block(tall, wide, from, right.from(first), now, out, pitch, ahead);
       continue;
     }
-    tile_block(tall, wide, left + at, right + at, now, part, kStrip, ahead);
+    tile_block(tall, wide, from, right.from(first), now, part, kStrip, ahead);
     for (int64_t i = 0; i < (tall ? kStrip : kTileSide); ++i) {
       for (int64_t j = 0; j < (wide ? kStrip : kTileSide); j += kVec) {
         store(out + i * pitch + j, load(out + i * pitch + j) + load(part + i * kStrip + j));
@@ -168,11 +193,11 @@ static inline Parts split(Vec x) {
 }
 
 // Two terms of 16 columns -> a row of each part's tile of a right operand.
-static inline void put_right(Vec even, Vec odd, float* to) {
+static inline void put_right(Vec even, Vec odd, float* to, int64_t part_step = kPartFloats) {
   const Parts e = split(even), o = split(odd);
 #pragma GCC unroll 3
   for (int i = 0; i < 3; ++i) {
-    *reinterpret_cast<BitsUnaligned*>(to + i * kPartFloats) = e.part[i] >> 16 | o.part[i];
+    *reinterpret_cast<BitsUnaligned*>(to + i * part_step) = e.part[i] >> 16 | o.part[i];
   }
 }
 

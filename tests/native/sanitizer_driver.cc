@@ -105,6 +105,8 @@ constexpr ConvCase kConv[] = {
     {3, 65, 5, 7, 144, 1, 1, 1, 0, 1, true, true},    // products on tiles, strips made once
     {1, 33, 19, 23, 40, 1, 1, 1, 0, 1, true, false},  // positions shared out
     {2, 64, 9, 13, 48, 1, 1, 2, 0, 1, true, true},    // strided
+    {3, 64, 9, 13, 96, 1, 3, 2, 1, 1, true, true},    // a product for every tap
+    {1, 32, 13, 8, 160, 1, 3, 3, 2, 2, true, false},  // the same of stride 3
 };
 
 template <typename T>

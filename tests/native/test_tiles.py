@@ -153,3 +153,83 @@ def test_threads_and_batch_do_not_show(shape: tuple[int, ...], native: ModuleTyp
     native.set_num_threads(3)
     assert np.array_equal(_pointwise(native, x, weight, shape[-1], "amx"), one)
     assert np.array_equal(_pointwise(native, x[-1:], weight, shape[-1], "amx"), one[-1:])
+
+
+# n, c_in, c_out, h, w, kernel, stride, padding, dilation, groups: every tap is a product of its own.
+STRIDED = [
+    (3, 64, 96, 13, 18, 3, 2, 1, 1, 1),
+    (2, 64, 64, 12, 9, 3, 2, 2, 2, 1),
+    (1, 128, 128, 16, 16, 5, 2, 2, 1, 2),
+    (5, 32, 64, 7, 8, 3, 2, 1, 1, 1),
+    (2, 32, 160, 16, 13, 3, 3, 1, 1, 1),
+]
+
+
+def _strided(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    n, c_in, c_out, h, w, kernel, stride, padding, dilation, groups = shape
+    out = [(size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1 for size in (h, w)]
+    tensors = {
+        "x": rng.standard_normal((n, c_in, h, w), np.float32),
+        "weight": rng.standard_normal((c_out, c_in // groups, kernel, kernel), np.float32),
+        "dy": rng.standard_normal((n, c_out, *out), np.float32),
+    }
+    return tensors, dict(stride=stride, padding=padding, dilation=dilation, groups=groups)
+
+
+def _both(native: ModuleType, tensors: dict[str, np.ndarray], attrs: dict[str, int], kind: type = np.float32, **of):
+    """y and dx of the convolution alone."""
+    x, weight, dy = (tensors[name].astype(kind) for name in ("x", "weight", "dy"))
+    ones, zeros = np.ones(len(weight), kind), np.zeros(len(weight), kind)
+    norm, attrs = (ones, zeros, zeros, ones), dict(attrs, eps=0.0, relu=False)
+    y = native.conv_bn_act(x, weight, *norm, **attrs, **of)["y"]
+    return y, native.conv_bn_act_grad(dy, x, weight, *norm, y, **attrs, **of)["dx"]
+
+
+@pytest.mark.parametrize("shape", STRIDED)
+def test_taps_are_no_less_exact_than_vectors(shape: tuple[int, ...], native: ModuleType, rng) -> None:
+    tensors, attrs = _strided(shape, rng)
+    exact = _both(native, tensors, attrs, np.float64, backend="reference")
+
+    def errors(isa: str) -> list[float]:
+        made = _both(native, tensors, attrs, isa=isa)
+        return [float(np.sqrt(np.mean((mine - best) ** 2))) for mine, best in zip(made, exact, strict=True)]
+
+    for tiles, vectors in zip(errors("amx"), errors("avx512"), strict=True):
+        assert tiles <= 1.1 * vectors
+
+
+@pytest.mark.parametrize("value", [3.4e38, np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("where", ["x", "weight", "dy"])
+def test_taps_of_values_that_no_bfloat16_holds(value: float, where: str, native: ModuleType, rng) -> None:
+    tensors, attrs = _strided(STRIDED[0], rng)
+    values = tensors[where].reshape(-1)
+    values[rng.integers(values.size)] = value
+    for got, expected in zip(*(_both(native, tensors, attrs, isa=isa) for isa in ("amx", "avx512")), strict=True):
+        assert np.array_equal(np.isfinite(got), np.isfinite(expected))
+        assert np.allclose(got, expected, rtol=1e-4, atol=1e-4, equal_nan=True)
+
+
+@pytest.mark.parametrize("shape", STRIDED)
+def test_taps_of_tiny_values(shape: tuple[int, ...], native: ModuleType, rng) -> None:
+    """As test_a_tiny_value_stays_by_itself."""
+    tensors, attrs = _strided(shape, rng)
+    tensors["x"][:, ::2, ::3] = -3e-36
+    exact = _both(native, tensors, attrs, np.float64, backend="reference")
+    for got, best in zip(_both(native, tensors, attrs, isa="amx"), exact, strict=True):
+        assert np.allclose(got, best, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", STRIDED)
+def test_threads_do_not_show_in_statistics_of_taps(shape: tuple[int, ...], native: ModuleType, rng) -> None:
+    tensors, attrs = _strided(shape, rng)
+
+    def made(threads: int) -> dict[str, np.ndarray]:
+        native.set_num_threads(threads)
+        ones, zeros = np.ones(shape[2], np.float32), np.zeros(shape[2], np.float32)
+        norm = (ones, zeros, zeros.copy(), ones.copy())
+        return native.conv_bn_act(tensors["x"], tensors["weight"], *norm, training=True, isa="amx", **attrs)
+
+    one = made(1)
+    for threads in (2, 3, 5):
+        for name, values in made(threads).items():
+            assert np.array_equal(values, one[name]), (threads, name)

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Strided convolutions of 32 channels a group or more, and their gradients by the input, as products on tiles (tiles.h):
+// Convolutions of many channels a group, and the gradients of strided ones by the input, as products on tiles (tiles.h):
 // output channels are rows, padded positions columns, and each tap is a product of its own over the same planes, read
-// from another place on. (Of stride 1 Winograd's way takes fewer products, on vectors.)
+// from another place on. Where Winograd's way serves, it takes fewer products, on vectors; not if strided, nor on few
+// positions.
 
 #ifdef SKNET_AMX
 // Tap sets over one layout: of a convolution, or of the phases of dx.
@@ -44,8 +45,8 @@ inline constexpr int64_t kTapProducts = 144;
 
 static bool suits_tile_taps(const ConvShape& s) {
   const int64_t c_in = s.c_in / s.groups, c_out = s.c_out / s.groups;
-  return s.kernel > 1 && s.stride > 1 && c_in % kTileTerms == 0 && c_out % kStrip == 0 &&
-         s.kernel * s.kernel * c_out >= kTapProducts * s.stride * s.stride && s.n * s.h_out * s.w_out >= kStrip;
+  return s.kernel > 1 && c_in % kTileTerms == 0 && c_out % kStrip == 0 &&
+         s.kernel * s.kernel * c_out >= 4 * kTapProducts && s.n * s.h_out * s.w_out >= kStrip;
 }
 
 // weight[o * out_step + c * in_step + tap index] -> strips of all groups, whose weights lie `group` floats apart.
@@ -61,12 +62,18 @@ static void put_tap_strips(const TileTaps& t, const float* weight, int64_t group
       const TapSet& taps = t.sets[set];
       for (int64_t tap = 0; tap < taps.count; ++tap) {
         float* strip = to + (slice * taps.count + tap) * kStripFloats;
-        for (int64_t i = 0; i < kStrip; ++i) {
-          alignas(64) float terms[kTileTerms];
-          const float* at = from + i * out_step + taps.index[tap];
-          for (int64_t c = 0; c < kTileTerms; ++c) terms[c] = at[c * in_step];
-          put_left(load(terms), load(terms + kVec), strip + i / kTileSide * kTileSize + i % kTileSide * kTileSide);
+        const float* at = from + taps.index[tap];
+        alignas(64) float terms[kStrip * kTileTerms];  // in the order in which the weights lie
+        if (in_step < out_step) {
+          for (int64_t i = 0; i < kStrip; ++i) {
+            for (int64_t c = 0; c < kTileTerms; ++c) terms[i * kTileTerms + c] = at[i * out_step + c * in_step];
+          }
+        } else {
+          for (int64_t c = 0; c < kTileTerms; ++c) {
+            for (int64_t i = 0; i < kStrip; ++i) terms[i * kTileTerms + c] = at[c * in_step + i * out_step];
+          }
         }
+        put_left_strip(terms, kTileTerms, kStrip, kTileTerms, strip);
       }
     }
   });

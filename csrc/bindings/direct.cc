@@ -22,9 +22,7 @@ class DirectExtra final : public mindspore::AotExtra {
  public:
   DirectExtra() = default;
   ~DirectExtra() override { SetKernelData(nullptr); }  // deletes it
-  bool HasAttr(std::string name) override {
-    return numbers_.count(name) + reals_.count(name) + texts_.count(name) > 0;
-  }
+  bool HasAttr(std::string name) override { return numbers_.count(name) + reals_.count(name) + texts_.count(name) > 0; }
   bool GetAttrBool(std::string name) override { return GetAttrInt(name) != 0; }
   int64_t GetAttrInt(std::string name) override { return numbers_.at(name).at(0); }
   float GetAttrFloat(std::string name) override { return static_cast<float>(reals_.at(name)); }
@@ -80,8 +78,7 @@ SKNET_OPS_API int sknet_ops_sequence_set_ints(void* sequence, const char* name, 
 SKNET_OPS_API int sknet_ops_sequence_set_real(void* sequence, const char* name, double value, const char** error) {
   return guarded(error, [&] { static_cast<DirectExtra*>(sequence)->set(name, value); });
 }
-SKNET_OPS_API int sknet_ops_sequence_set_text(void* sequence, const char* name, const char* value,
-                                              const char** error) {
+SKNET_OPS_API int sknet_ops_sequence_set_text(void* sequence, const char* name, const char* value, const char** error) {
   return guarded(error, [&] { static_cast<DirectExtra*>(sequence)->set(name, value); });
 }
 

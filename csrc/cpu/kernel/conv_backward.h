@@ -302,8 +302,8 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
 
   if (set.by_group(in.channel)) {
     pack();
-    // As many images at a time as fit a second-level cache. Where the weight gradient ends in sums across vectors, small
-    // maps must not pay for those for every image.
+    // As many images at a time as fit a second-level cache. Where the weight gradient ends in sums across vectors,
+    // small maps must not pay for those for every image.
     const bool products = suits_group_product(set);
     const GroupProduct product = GroupProduct::of(set, in);
     const int64_t x_image = products ? product.x_floats() : group_in * in.channel;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Convolutions of many channels a group, and the gradients of strided ones by the input, as products on tiles (tiles.h):
-// output channels are rows, padded positions columns, and each tap is a product of its own over the same planes, read
-// from another place on. Where Winograd's way serves, it takes fewer products, on vectors; not if strided, nor on few
-// positions.
+// Convolutions of many channels a group, and the gradients of strided ones by the input, as products on tiles
+// (tiles.h): output channels are rows, padded positions columns, and each tap is a product of its own over the same
+// planes, read from another place on. Where Winograd's way serves, it takes fewer products, on vectors; not if strided,
+// nor on few positions.
 
 #ifdef SKNET_AMX
 // Tap sets over one layout: of a convolution, or of the phases of dx.
@@ -55,8 +55,8 @@ static void put_tap_strips(const TileTaps& t, const float* weight, int64_t group
   const int64_t slices = t.c_in / kTileTerms;
   parallel(t.groups * t.blocks() * slices, [&](int64_t task, int) {
     const int64_t slice = task % slices, block = task / slices;
-    const float* from = weight + block / t.blocks() * group + block % t.blocks() * kStrip * out_step +
-                        slice * kTileTerms * in_step;
+    const float* from =
+        weight + block / t.blocks() * group + block % t.blocks() * kStrip * out_step + slice * kTileTerms * in_step;
     float* to = strips + block * t.block_floats();
     for (int set = 0; set < t.count; to += t.steps(set) * kStripFloats, ++set) {
       const TapSet& taps = t.sets[set];

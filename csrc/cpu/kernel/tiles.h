@@ -154,9 +154,9 @@ inline constexpr int64_t kTileChain = 16;
 
 // out (+)= the products of up to 32 rows and columns; out has room for whole tiles.
 template <typename Right>
-static __attribute__((noinline)) void tile_product(int64_t rows, int64_t columns, const float* left,
-                                                   const Right& right, int64_t steps, float* out, int64_t pitch,
-                                                   bool add, TileAhead ahead = {}) {
+static __attribute__((noinline)) void tile_product(int64_t rows, int64_t columns, const float* left, const Right& right,
+                                                   int64_t steps, float* out, int64_t pitch, bool add,
+                                                   TileAhead ahead = {}) {
   const bool tall = rows > kTileSide, wide = columns > kTileSide;
   alignas(64) float part[kStrip * kStrip];
   for (int64_t first = 0; first < steps; first += kTileChain, add = true) {

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import mindspore as ms
 from mindspore import Tensor, ops
 from mindspore.ops import constexpr
 
@@ -355,7 +356,13 @@ def _conv_bn_act_op(specs, stride, padding, dilation, groups, relu, training, ep
         eps=float(eps),
         momentum=float(momentum),
         frozen=frozen,
+        dx_apart=_is_image(dim(weight, 1), groups),
     )
+
+
+def _is_image(channels: int | None, groups: int) -> bool:
+    """Whether x probably is one, whose gradient hardly anybody wants. PyNative computes all gradients in any case."""
+    return channels is not None and channels * groups <= 4 and ms.get_context("mode") == ms.GRAPH_MODE
 
 
 @constexpr(check=False)

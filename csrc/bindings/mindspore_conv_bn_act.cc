@@ -2,8 +2,9 @@
 // conv_bn_act       x, weight, gamma, beta, moving_mean, moving_variance[, residual]
 //                   -> training: y, z, mean, inv_std; inference: y
 // conv_bn_act_grad  dy, x, weight, gamma, beta, moving_mean, moving_variance, y[, z, mean, inv_std]
-//                   -> dx, dweight, dgamma, dbeta[, dresidual]
-// The last inputs of the gradient are there in training, dresidual if the op had a residual.
+//                   -> [dx, ]dweight, dgamma, dbeta[, dresidual]
+// The last inputs of the gradient are there in training, dx unless attribute input_gradient is there and false,
+// dresidual if the op had a residual.
 #include "bindings/mindspore_op.h"
 #include "bindings/step.h"
 
@@ -16,11 +17,12 @@ struct ConvBnActAttrs : mindspore::AotKernelData {
              int_attr(op, extra, "groups")},
         norm(norm_attrs(op, extra)),
         residual(bool_attr(op, extra, "residual")),
+        input_gradient(!extra.HasAttr("input_gradient") || extra.GetAttrBool("input_gradient")),
         kept(bool_attr(op, extra, "frozen") && !norm.training) {}
 
   check::ConvAttrs conv;
   NormParams norm;
-  bool residual;
+  bool residual, input_gradient;
   Kept kept;
 };
 
@@ -83,7 +85,7 @@ struct ConvBnActGrad {
   using Attrs = ConvBnActAttrs;
   static constexpr const char* kName = "conv_bn_act_grad";
   static int inputs(const Attrs& a) { return a.norm.training ? 11 : 8; }
-  static int outputs(const Attrs& a) { return a.residual ? 5 : 4; }
+  static int outputs(const Attrs& a) { return 3 + a.input_gradient + a.residual; }
   static std::string input_name(const Attrs&, int i) {
     static const char* const names[] = {"dy", "x", "weight", "gamma",  "beta", "moving_mean", "moving_variance",
                                         "y",  "z", "mean",   "inv_std"};
@@ -91,7 +93,8 @@ struct ConvBnActGrad {
   }
 
   static std::vector<Dims> infer(const Attrs& a, const Shapes& in) {
-    std::vector<Dims> out{in.dims(1), in.dims(2), in.dims(3), in.dims(4)};
+    std::vector<Dims> out{in.dims(2), in.dims(3), in.dims(4)};
+    if (a.input_gradient) out.insert(out.begin(), in.dims(1));
     if (a.residual) out.push_back(in.dims(0));
     return out;
   }
@@ -112,7 +115,8 @@ struct ConvBnActGrad {
     t.dy = at.next(), t.x = at.next(), t.weight = at.next(), t.gamma = at.next(), t.beta = at.next();
     t.moving_mean = at.next(), t.moving_variance = at.next(), t.y = at.next();
     if (a.norm.training) t.z = at.next(), t.mean = at.next(), t.inv_std = at.next();
-    t.dx = at.next(), t.dweight = at.next(), t.dgamma = at.next(), t.dbeta = at.next();
+    if (a.input_gradient) t.dx = at.next();
+    t.dweight = at.next(), t.dgamma = at.next(), t.dbeta = at.next();
     if (a.residual) t.dresidual = at.next();
     active_table().conv_bn_act_grad(p, t);
   }

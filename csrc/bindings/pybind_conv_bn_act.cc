@@ -44,7 +44,7 @@ py::dict conv_bn_act(handle x, handle weight, handle gamma, handle beta, handle 
 py::dict conv_bn_act_grad(handle dy, handle x, handle weight, handle gamma, handle beta, handle moving_mean,
                           handle moving_variance, handle y, handle z, handle mean, handle inv_std, bool residual,
                           int64_t stride, int64_t padding, int64_t dilation, int64_t groups, float eps, float momentum,
-                          bool relu, bool training, const std::string& backend, const Isa& isa) {
+                          bool relu, bool training, bool input_gradient, const std::string& backend, const Isa& isa) {
   const char* op = "conv_bn_act_grad";
   const Target target = make_target(op, backend, isa);
   return dispatch(target, x, [&](auto zero) {
@@ -67,7 +67,7 @@ py::dict conv_bn_act_grad(handle dy, handle x, handle weight, handle gamma, hand
     t.inv_std = arrays.saved("inv_std", inv_std, training, {s.c_out});
     t.moving_mean = norm.moving_mean.data;
     t.moving_variance = norm.moving_variance.data;
-    t.dx = arrays.output_like("dx", in.shape);
+    t.dx = input_gradient ? arrays.output_like("dx", in.shape) : nullptr;
     t.dweight = arrays.output_like("dweight", w.shape);
     t.dgamma = arrays.output("dgamma", {s.c_out});
     t.dbeta = arrays.output("dbeta", {s.c_out});
@@ -91,8 +91,8 @@ void add_conv_bn_act(py::module_& m) {
         arg("moving_mean"), arg("moving_variance"), arg("y"), arg("z") = py::none(), arg("mean") = py::none(),
         arg("inv_std") = py::none(), py::kw_only(), arg("residual") = false, arg("stride") = 1, arg("padding") = 0,
         arg("dilation") = 1, arg("groups") = 1, arg("eps") = 1e-5f, arg("momentum") = 0.1f, arg("relu") = true,
-        arg("training") = false, arg("backend") = "cpu", arg("isa") = py::none(),
-        "-> dx, dweight, dgamma, dbeta, and dresidual if residual; training needs z, mean, inv_std");
+        arg("training") = false, arg("input_gradient") = true, arg("backend") = "cpu", arg("isa") = py::none(),
+        "-> dx if input_gradient, dweight, dgamma, dbeta, and dresidual if residual; training needs z, mean, inv_std");
 }
 
 }  // namespace sknet_ops::numpy

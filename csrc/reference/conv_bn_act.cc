@@ -52,7 +52,7 @@ void conv_bn_act_grad(const ConvBnActParams& p, const ConvBnActBackward<T>& t) {
                  t.dbeta);
   std::vector<double> dx(s.n * in_image(s)), dweight(s.c_out * (s.c_in / s.groups) * s.kernel * s.kernel);
   conv_grad<T>(s, {dz.data(), out_image(s)}, {t.x, in_image(s)}, t.weight, {dx.data(), in_image(s)}, dweight.data());
-  store(dx, t.dx);
+  if (t.dx) store(dx, t.dx);
   store(dweight, t.dweight);
 }
 

@@ -26,8 +26,8 @@ __all__ = ["conv_bn_act", "max_pool", "op_sequence", "selective_kernel", "sk_att
 def _chosen(native: Callable) -> Callable:
     @wraps(native)
     def make(**attrs):
-        # What a frozen layer keeps is the native library's own affair.
-        others = {name: value for name, value in attrs.items() if name != "frozen"}
+        # What a frozen layer keeps, and which of its ops makes a gradient, is the native library's own affair.
+        others = {name: value for name, value in attrs.items() if name not in ("frozen", "dx_apart")}
         return backends.primitive(native.__name__, others) or native(**attrs)
 
     return make

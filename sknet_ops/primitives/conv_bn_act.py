@@ -24,10 +24,14 @@ def conv_bn_act(
     eps: float,
     momentum: float,
     frozen: bool = False,
+    dx_apart: bool = False,
 ) -> ops.Custom:
     """Inputs: x, weight, gamma, beta, moving_mean, moving_variance[, residual].
 
     Outputs in training: y, z, mean, inv_std, and the moving statistics are updated in place; otherwise y.
+
+    dx_apart: the gradient by x comes from an op of its own, which graph mode drops where nobody wants it, as of images;
+    where somebody does, all gradients are computed twice.
     """
     attrs = dict(
         training=training,
@@ -41,10 +45,17 @@ def conv_bn_act(
         momentum=momentum,
         frozen=frozen,
     )
-    grad_op = make_custom("conv_bn_act_grad", ["dx", "dweight", "dgamma", "dbeta"] + ["dresidual"] * residual, attrs)
+    names = ["dweight", "dgamma", "dbeta"] + ["dresidual"] * residual
+    grad_op = make_custom("conv_bn_act_grad", ["dx", *names], attrs)
+    others_op = make_custom("conv_bn_act_grad", names, dict(attrs, input_gradient=False)) if dx_apart else None
+
+    def gradients(inputs, out, dout):
+        if dx_apart:
+            return grad_op(dout[0], *inputs[:6], *out)[:1] + others_op(dout[0], *inputs[:6], *out)
+        return grad_op(dout[0], *inputs[:6], *out)
 
     def grad(inputs, out, dout):
-        grads = grad_op(dout[0], *inputs[:6], *out)
+        grads = gradients(inputs, out, dout)
         zeros = (ops.zeros_like(inputs[4]), ops.zeros_like(inputs[5]))
         return grads[:4] + zeros + grads[4:]
 

@@ -208,7 +208,7 @@ static bool input_gradient_taps(const ConvSet& set, const BackwardPlan* back, in
 }
 #endif
 
-// x (n, c_in, h, w), dx like x, dweight[m] like weight[m].
+// x (n, c_in, h, w), dx like x or null, dweight[m] like weight[m].
 template <typename Produce>
 static void conv_backward(const ConvSet& set, const float* x, const float* const* weight, float* dx,
                           float* const* dweight, Produce&& produce, bool plain = false) {
@@ -301,7 +301,7 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
   };
 
   if (set.by_group(in.channel)) {
-    pack();
+    if (dx != nullptr) pack();
     // As many images at a time as fit a second-level cache. Where the weight gradient ends in sums across vectors,
     // small maps must not pay for those for every image.
     const bool products = suits_group_product(set);
@@ -347,7 +347,7 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
             for (int64_t co = 0; co < group_out; ++co) {
               float* plane = products ? turn + co * flat_plane : row;
               produce(m, n0 + i, group * group_out + co, plane);
-              pad_plane(layout, plane, dz + i * dz_image + co * layout.channel);
+              if (dx != nullptr) pad_plane(layout, plane, dz + i * dz_image + co * layout.channel);
               if (!products) {
                 spread_rows(row, shape.h_out, shape.w_out, in.pitch, flat, spread + i * flat_image + co * flat);
               }
@@ -368,7 +368,7 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
                          dweight[m] + (group * group_out + co) * per_channel, per_channel);
             co += b.size;
           }
-          for (int64_t i = 0; i < now; ++i) {
+          for (int64_t i = 0; i < now && dx != nullptr; ++i) {
             for (int64_t j = 0; j < blocks; ++j) {
               input_gradient(m, n0 + i, group, targets_of.at(j), dz + i * dz_image, worker);
             }
@@ -461,8 +461,8 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
         pad_plane(in, x + (n0 * channels + task) * hw_in, padded + task * in.channel);
       });
     }
-    if (fast) fast = input_gradient_fast(set, n0, now, spread, plane, pitch, weight, dx);
-    bool made = fast;  // dx
+    bool made = dx == nullptr;
+    if (!made && fast) made = fast = input_gradient_fast(set, n0, now, spread, plane, pitch, weight, dx);
 #ifdef SKNET_AMX
     // Not again after a failure: its weights take the place of the plain ones.
     if (!made && dx_tiles) made = dx_tiles = input_gradient_tiles(set, n0, now, spread, plane, pitch, weight[0], dx);

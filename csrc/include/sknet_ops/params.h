@@ -122,7 +122,8 @@ struct ConvBnActBackward {
   const T* z;               // null: recomputed (inference statistics keep no z)
   const T *mean, *inv_std;  // training: as saved. Otherwise null, and the moving ones are used:
   const T *moving_mean, *moving_variance;
-  T *dx, *dweight, *dgamma, *dbeta;
+  T* dx;  // or null
+  T *dweight, *dgamma, *dbeta;
   T* dresidual;  // or null
 };
 

@@ -245,6 +245,7 @@ CONV = [
     ConvCase("many channels dilated", 1, 64, (14, 19), 64, padding=2, dilation=2),
     ConvCase("many channels dilated by 3 without padding", 1, 64, (19, 22), 64, padding=0, dilation=3, relu=False),
     ConvCase("more channels in than out with more padding", 1, 96, (17, 31), 64, padding=2),
+    ConvCase("many channels and more padding than the kernel reaches", 3, 96, (8, 20), 32, padding=3),
     # Enough channels for the weight gradient as a matrix product, and enough images for several of them.
     ConvCase("many channels pointwise", 3, 48, (9, 11), 64, kernel=1, padding=0, residual=True),
     ConvCase("many channels pointwise on whole vectors", 7, 64, (32, 32), 128, kernel=1, padding=0, relu=False),

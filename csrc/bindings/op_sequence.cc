@@ -20,6 +20,7 @@
 
 #include "bindings/sequence.h"
 #include "cpu/memory.h"
+#include "cpu/parts.h"
 
 namespace sknet_ops::glue {
 namespace {
@@ -247,6 +248,7 @@ struct OpSequence {
     const Plan& plan = a.plan;
     check_samples(a, plan, params);
     const Run run{a, plan, params, g_memory.at_least(plan.floats)};
+    const cpu::PartsOf parts(plan.images);
     for (int64_t n = 0; plan.apart > 0 && n < plan.images; n += plan.together) {
       run.steps(0, plan.apart, n, std::min(plan.together, plan.images - n));
     }

@@ -15,7 +15,9 @@ struct KeptWeights {
     float* data = nullptr;
     int64_t floats = 0;
   };
-  Slot slots[kMaxBranches + 1];  // one a branch in Winograd's way or on tiles, one for all branches in the plain way
+  // One for all branches in the plain way; one a branch in Winograd's way or 1x1 on tiles; one a branch for taps on
+  // tiles, which small batches of a shape may take and large ones not.
+  Slot slots[2 * kMaxBranches + 1];
 };
 
 namespace cpu {

@@ -11,6 +11,7 @@
 
 #include "cpu/cache.h"
 #include "cpu/kept_weights.h"
+#include "cpu/parts.h"
 #include "cpu/peak.h"
 #include "cpu/plan.h"
 #include "cpu/scratch.h"

@@ -19,13 +19,18 @@ from typing import NamedTuple
 import mindspore
 import numpy as np
 from mindspore import Tensor, dtype, nn
-from mindspore.common.api import _pynative_executor
 
 from sknet_ops import backends, binary
 from sknet_ops.backends import cpu
 from sknet_ops.primitives.op_sequence import Attribute, attributes
 from sknet_ops.sequences.recording import Program
 from sknet_ops.sequences.steps import Dims
+
+try:  # MindSpore 2.9 and later
+    from mindspore.graph.api import _pynative_executor
+    from mindspore.graph.jit_context import jit_context
+except ImportError:  # older: why_not() says so
+    _pynative_executor = jit_context = None
 
 _LINE = 64  # bytes of a cache line: results begin at one
 _MOST_LAYOUTS = 64
@@ -54,7 +59,7 @@ class DirectCall:
     def __init__(self, program: Program, weights: tuple[Tensor, ...], cells: tuple[nn.Cell, ...]) -> None:
         self._program = program
         self._weights = weights
-        self._kinds = [(tuple(weight.shape), dtype.float32) for weight in weights]
+        self._kinds = [(tuple(weight.shape), dtype.float32, "CPU", True) for weight in weights]
         self._cells = cells
         self._norms = tuple(cell for cell in cells if isinstance(cell, nn.BatchNorm2d))
         # These dicts stay the same objects; the ones of the gradient have no part in this.
@@ -78,7 +83,7 @@ class DirectCall:
             or any(map(_takes_batch, self._norms))
             or any(self._hooks)
             or self._layout(x) is None
-            or [(tuple(weight.shape), weight.dtype) for weight in self._weights] != self._kinds
+            or [_kind(weight) for weight in self._weights] != self._kinds
         )
 
     def run(self, x: Tensor) -> Tensor:
@@ -100,7 +105,7 @@ class DirectCall:
     def _layout(self, x: Tensor) -> _Layout | None:
         shape = tuple(x.shape)
         if shape not in self._layouts:
-            if len(self._layouts) == _MOST_LAYOUTS:
+            if len(self._layouts) >= _MOST_LAYOUTS:
                 self._layouts.clear()
             result = self._program.result(shape)
             shapes = [shape, *(tuple(weight.shape) for weight in self._weights), result]
@@ -113,6 +118,8 @@ def call(cell: nn.Cell, program: Program, x: object) -> Tensor | None:
     if not isinstance(x, Tensor) or cell.sknet_outdated or any(_own_wishes(cell)) or why_not() is not None:
         return None
     if x.dtype != dtype.float32 or x.device != "CPU" or _pynative_executor.requires_grad():
+        return None
+    if jit_context() is not None:  # a trace would take the result for a constant
         return None
     if (os.environ.get("SKNET_OPS_BACKEND") or cpu.NAME) != cpu.NAME:
         return None
@@ -139,6 +146,11 @@ def _layout(shapes: list[Dims]) -> _Layout:
     return _Layout(shapes[-1], math.prod(shapes[-1]), (ctypes.c_int * len(shapes))(*map(len, shapes)), dims, kept)
 
 
+def _kind(weight: Tensor) -> tuple:
+    """What the C entry takes for granted of the memory at data_ptr()."""
+    return tuple(weight.shape), weight.dtype, weight.device, weight.is_contiguous()
+
+
 def _address(array: np.ndarray) -> int:
     return array.__array_interface__["data"][0]
 
@@ -158,7 +170,8 @@ class _Native:
         self._as_parameter_ = ctypes.c_void_p(library.sknet_ops_sequence_new())
         if not self._as_parameter_:
             raise MemoryError("sknet_ops: no memory for a sequence")
-        weakref.finalize(self, library.sknet_ops_sequence_free, self._as_parameter_)
+        # Not at exit: a daemon thread may still be inside.
+        weakref.finalize(self, library.sknet_ops_sequence_free, self._as_parameter_).atexit = False
 
 
 def _native_sequence(attrs: dict[str, Attribute]) -> _Native:

@@ -119,7 +119,8 @@ def output_shape(step: Step, shapes: list[Dims]) -> Dims | None:
     if len(x) != 4:
         return None
     if step.op == "max_pool":
-        return (*x[:2], *(_pooled(size, **attrs) for size in x[2:]))
+        sizes = [_pooled(size, **attrs) for size in x[2:]]
+        return None if any(size is not None and size < 1 for size in sizes) else (*x[:2], *sizes)
     weight = shapes[1]
     if step.op == "pool_dense":
         return (x[0], weight[0]) if checks.same(x[1], weight[1]) else None

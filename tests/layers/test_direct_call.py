@@ -6,6 +6,8 @@ from __future__ import annotations
 import copy
 import ctypes
 import gc
+import subprocess
+import sys
 import threading
 
 import mindspore as ms
@@ -89,6 +91,32 @@ def test_in_a_jit_function(mode, direct_calls) -> None:
 
     assert np.array_equal(twice(images(2)).asnumpy(), net(images(2)).asnumpy() * 2)
     assert len(direct_calls) == 1
+
+
+CAPTURED = """
+import mindspore as ms, numpy as np, sknet_ops
+ms.set_context(mode=ms.PYNATIVE_MODE)
+ms.set_seed(1)
+net = sknet_ops.SelectiveKernel(16, 32, split_input=False).set_train(False)
+net = sknet_ops.freeze(net, constant=True)
+
+def through_net(images):
+    return net(images) * 2
+
+for capture in ("ast", "bytecode", "trace"):
+    twice = ms.jit(through_net, capture_mode=capture)
+    for seed in range(3):
+        x = ms.Tensor(np.random.default_rng(seed).standard_normal((2, 16, 13, 13), np.float32))
+        assert np.array_equal(twice(x).asnumpy(), through_net(x).asnumpy()), (capture, seed)
+"""
+
+
+def test_in_captured_functions(tmp_path) -> None:
+    """A trace must not take the first result for a constant. In a process of its own: one that fails goes on."""
+    script = tmp_path / "captured.py"
+    script.write_text(CAPTURED)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_results_are_tensors_like_others(mode) -> None:
@@ -191,6 +219,44 @@ def test_other_weights(direct_calls) -> None:
     expected = sknet_ops.unfreeze(copy.deepcopy(net))(maps(1)).asnumpy()
     got = sknet_ops.freeze(net, constant=True)(maps(1)).asnumpy()
     assert np.abs(got - expected).max() <= 2e-6 * np.abs(expected).max()
+
+
+def test_weights_without_memory_of_their_own(direct_calls, monkeypatch) -> None:
+    """Views, of one value or turned: their memory is not what their shape says."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    net = sknet_ops.freeze(seeded(lambda: SelectiveKernel(32, 32, groups=2, split_input=False)), constant=True)
+    x = ms.Tensor(np.random.default_rng(0).standard_normal((1, 32, 9, 9), np.float32))
+    expected = net(x).asnumpy()
+    weight = net.paths[0].features[0].weight
+    before = weight.asnumpy().copy()
+    weight.set_data(ops.broadcast_to(ms.Tensor([[[[0.01]]]], ms.float32), weight.shape))
+    with pytest.raises(RuntimeError, match="got other weights"):
+        net(x).asnumpy()
+    turned = np.ascontiguousarray(before.transpose(0, 1, 3, 2))
+    weight.set_data(ms.Tensor(turned).transpose(0, 1, 3, 2))  # the same values
+    assert np.array_equal(net(x).asnumpy(), expected)
+    assert len(direct_calls) == 1
+
+
+def test_import_is_silent() -> None:
+    code = "import mindspore, sys; print('--', file=sys.stderr); import sknet_ops"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "" and done.stderr.split("--")[-1].strip() == ""
+
+
+def test_exit_while_a_daemon_calls() -> None:
+    code = """
+import threading, mindspore as ms, numpy as np, sknet_ops
+net = sknet_ops.freeze(sknet_ops.SelectiveKernel(64, 64, split_input=False).set_train(False), constant=True)
+x = ms.Tensor(np.ones((4, 64, 56, 56), np.float32))
+net(x)
+def work():
+    while True:
+        net(x)
+threading.Thread(target=work, daemon=True).start()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_weights_of_another_type(direct_calls) -> None:

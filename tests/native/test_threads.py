@@ -41,6 +41,27 @@ def test_same_bits(case: Any, training: bool, isa: str, native: ModuleType) -> N
                 assert np.array_equal(mine[name], array), f"{name} differs with {threads} threads"
 
 
+def test_images_at_a_time_do_not_show(isa: str, native: ModuleType) -> None:
+    """More threads take more images of a layer at a time; how an image is convolved must not hang on it."""
+    rng = np.random.default_rng(0)
+    c, groups = 1024, 32
+    tensors = {
+        "x": rng.standard_normal((14, c, 7, 7), np.float32),
+        "weight": [rng.standard_normal((c, c // groups, 3, 3), np.float32) for _ in range(2)],
+        "fc_reduce": rng.standard_normal((16, c), np.float32),
+        "fc_select": rng.standard_normal((2 * c, 16), np.float32),
+    }
+    for name, value in (("gamma", 1.0), ("beta", 0.0), ("moving_mean", 0.0), ("moving_variance", 1.0)):
+        tensors[name] = [np.full(c, value, np.float32)] * 2
+        tensors["attn_" + name] = np.full(16, value, np.float32)
+    found = []
+    for threads in (1, 2, 8):
+        native.set_num_threads(threads)
+        made = native.selective_kernel(**tensors, padding=[1, 2], dilation=[1, 2], groups=groups, isa=isa)
+        found.append(made["y"])
+    assert np.array_equal(found[0], found[1]) and np.array_equal(found[0], found[2])
+
+
 def test_set_num_threads(native: ModuleType) -> None:
     automatic = native.num_threads()
     native.set_num_threads(3)

@@ -173,7 +173,8 @@ static bool input_gradient_tiles(const ConvSet& set, int64_t n0, int64_t images,
 static bool suits_input_taps(const ConvShape& s) {
   const int64_t group_in = s.c_in / s.groups, group_out = s.c_out / s.groups;
   return s.kernel > 1 && s.stride > 1 && group_out % kTileTerms == 0 && group_in % kStrip == 0 &&
-         s.n * s.h_out * s.w_out >= kStrip;
+         s.h_out * s.w_out >= kTileSide && s.n * s.h_out * s.w_out >= kStrip &&
+         group_out * s.h_out * s.w_out <= kTapFloats;
 }
 
 // The same for such ones, on tiles.

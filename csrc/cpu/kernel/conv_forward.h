@@ -423,7 +423,7 @@ static bool conv_forward_taps(const ConvSet& set, int m, const float* x, const f
   if (set.kept != nullptr) key = weight_key(key, weight, s.c_out * set.group_in() * k2);
   for (int64_t t = 0; t < plan.taps->count; ++t) key = mixed_key(key, static_cast<uint64_t>(plan.taps->index[t]));
   bool stale;
-  float* strips = PackedWeights{set.kept, 1 + m, key}.get(taps.weight_floats() + 1, &stale);
+  float* strips = PackedWeights{set.kept, 1 + kMaxBranches + m, key}.get(taps.weight_floats() + 1, &stale);
   if (stale) put_tap_strips(taps, weight, set.group_out() * set.group_in() * k2, set.group_in() * k2, k2, strips);
   return tile_taps(
       taps, s.n, strips, false,
@@ -444,12 +444,14 @@ static void conv_forward(const ConvSet& set, const float* x, const float* const*
   const float* rest_weight[kMaxBranches];
   int number[kMaxBranches];  // in the whole set
   for (int m = 0; m < set.branches; ++m) {
+    ConvShape whole = set.branch[m];
+    whole.n = images_of_call(whole.n);
 #ifdef SKNET_AMX
-    if (suits_tiles(set.branch[m]) && conv_forward_tiles(set, m, x, weight[m], emitter)) continue;
+    if (suits_tiles(whole) && conv_forward_tiles(set, m, x, weight[m], emitter)) continue;
 #endif
-    if (suits_winograd(without_stride(set.branch[m])) && conv_forward_fast(set, m, x, weight[m], emitter)) continue;
+    if (suits_winograd(without_stride(whole)) && conv_forward_fast(set, m, x, weight[m], emitter)) continue;
 #ifdef SKNET_AMX
-    if (suits_tile_taps(set.branch[m]) && conv_forward_taps(set, m, x, weight[m], emitter)) continue;
+    if (suits_tile_taps(whole) && conv_forward_taps(set, m, x, weight[m], emitter)) continue;
 #endif
     const int i = rest.branches++;
     shape[i] = set.branch[m], rest.part[i] = set.part[m], rest_weight[i] = weight[m], number[i] = m;

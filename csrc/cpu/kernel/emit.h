@@ -3,8 +3,8 @@
 //
 // One object per plane. rows(at, rows, width, from, pitch) takes a run of rows, the first at position `at` of the
 // plane, each exactly once, in order; finish() follows when all are there. Where kAnyOrder is true nothing is carried
-// from run to run: several objects may share a plane. writes() and reads() are planes that position `at` stands for in
-// memory, or null: what is worth fetching ahead.
+// from run to run: several objects may share a plane (but see what EmitGradient holds back). writes() and reads() are
+// planes that position `at` stands for in memory, or null: what is worth fetching ahead.
 
 // step(i, v, n) for each vector v of a run, from its position i on; at the end of a row n < kVec, and past n v is zero.
 template <typename Step>

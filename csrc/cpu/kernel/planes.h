@@ -152,11 +152,12 @@ static void pad_plane_halves(const PlaneLayout& l, const float* source, float* p
 static void pad_plane_phases(const PlaneLayout& l, const float* source, float* padded) {
   const int64_t s = l.stride;
   fill_zero(padded, l.channel);
-  for (int64_t i = 0; i < l.used_h; ++i) {
+  for (int64_t i = 0; i < l.used_h; ++i, source += l.w) {
     const int64_t r = i + l.low_h;
     float* row = padded + (r % s) * s * l.phase + r / s * l.pitch;
-    for (int64_t j = 0; j < l.used_w; ++j) {
-      row[(j + l.low_w) % s * l.phase + (j + l.low_w) / s] = source[i * l.w + j];
+    for (int64_t first = 0; first < min_of(s, l.used_w); ++first) {  // columns first, first + s ..: of one phase
+      float* to = row + (first + l.low_w) % s * l.phase + (first + l.low_w) / s;
+      for (int64_t j = first; j < l.used_w; j += s) *to++ = source[j];
     }
   }
 }

@@ -15,6 +15,7 @@ static inline Vec branch_value(const Affine& a, bool act, Vec z) {
 
 static void selective_kernel_inference(const SelectiveKernelParams& p, const SelectiveKernelForward<float>& t) {
   SkConvParams now = p.conv;
+  const PartsOf parts(p.conv.n);
   const int64_t stacked = p.conv.branches * p.conv.c_out, channels = p.conv.c_out;
   const int64_t hw = p.conv.h_out * p.conv.w_out, image_in = p.conv.c_in * p.conv.h * p.conv.w;
   const int64_t chunk = images_at_a_time(p.conv.n, stacked * hw);

@@ -40,13 +40,14 @@ struct TileTaps {
   }
 };
 
-// Products enough for every value to pay for its three parts.
-inline constexpr int64_t kTapProducts = 144;
+// Products enough for a value to pay for its three parts, and floats of a group that a worker may hold as such.
+inline constexpr int64_t kTapProducts = 576;
+inline constexpr int64_t kTapFloats = 4 << 20;
 
 static bool suits_tile_taps(const ConvShape& s) {
   const int64_t c_in = s.c_in / s.groups, c_out = s.c_out / s.groups;
-  return s.kernel > 1 && c_in % kTileTerms == 0 && c_out % kStrip == 0 &&
-         s.kernel * s.kernel * c_out >= 4 * kTapProducts && s.n * s.h_out * s.w_out >= kStrip;
+  return s.kernel > 1 && c_in % kTileTerms == 0 && c_out % kStrip == 0 && s.kernel * s.kernel * c_out >= kTapProducts &&
+         s.h_out * s.w_out >= kTileSide && s.n * s.h_out * s.w_out >= kStrip && c_in * s.h * s.w <= kTapFloats;
 }
 
 // weight[o * out_step + c * in_step + tap index] -> strips of all groups, whose weights lie `group` floats apart.

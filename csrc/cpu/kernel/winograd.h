@@ -67,7 +67,7 @@ static ConvShape without_stride(const ConvShape& s) {
 // costs like some 600 positions.
 static bool suits_winograd(const ConvShape& s) {
   if (kVec == 1) return false;
-  if (s.kernel != 3 || s.stride != 1 || s.dilation > 4 || s.padding > 2 * s.dilation) return false;
+  if (s.kernel != 3 || s.stride != 1 || s.dilation > 4 || s.padding < 0 || s.padding > 2 * s.dilation) return false;
   const int64_t c_in = s.c_in / s.groups, c_out = s.c_out / s.groups;
   if (c_in < 16 || c_out < 16 || c_in % kVec != 0 || c_out % kVec != 0) return false;
   if (c_in * c_out > 512 * 512 || c_out > kWinogradEmits) return false;

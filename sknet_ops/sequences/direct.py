@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A frozen cell's sequence, called without MindSpore's executor.
 
-On a call of a cell the executor spends 0.3 to 1 ms, more than some layers take, and in PyNative the calling thread
+On a call of a cell the executor spends 0.25 to 0.6 ms, more than some layers take, and in PyNative the calling thread
 spins on a core while the op computes on another. A sequence with constants needs nothing of what it does there: there
 is no gradient and no other op. So the C entry is called from here, on the tensors' own memory.
 """

@@ -33,8 +33,8 @@ def freeze(net: nn.Cell, *, constant: bool = False) -> nn.Cell:
     norms' small ones. Present values of those, of the attentions' dense layers and of the classifier are copied, and
     the classifier after a global average pooling runs in the same op. Its results then differ from MindSpore's by
     rounding. Called by itself, not from within a graph, such a cell does without MindSpore's executor, which saves 0.25
-    to 0.6 ms a call, and in PyNative, where MindSpore's waiting thread takes a core, more. Gradients are refused with an
-    error, and so are other convolution weights than at the call, as far as some values of each show. Once `net` has
+    to 0.6 ms a call, and in PyNative, where MindSpore's waiting thread takes a core, more. Gradients are refused with
+    an error, and so are other convolution weights than at the call, as far as some values of each show. Once `net` has
     been set to training it runs cell by cell until it is frozen again. Any other change of what has been copied is not
     noticed.
 

@@ -14,7 +14,7 @@ import os
 import weakref
 from functools import cache
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mindspore
 import numpy as np
@@ -34,6 +34,7 @@ except ImportError:  # older: why_not() says so
 
 _LINE = 64  # bytes of a cache line: results begin at one
 _MOST_LAYOUTS = 64
+_UNKNOWN: Any = object()
 
 _in_training = attrgetter("training")
 _takes_batch = attrgetter("use_batch_statistics")
@@ -104,13 +105,15 @@ class DirectCall:
 
     def _layout(self, x: Tensor) -> _Layout | None:
         shape = tuple(x.shape)
-        if shape not in self._layouts:
-            if len(self._layouts) >= _MOST_LAYOUTS:
-                self._layouts.clear()
+        known = self._layouts.get(shape, _UNKNOWN)  # another thread may clear them right after
+        if known is _UNKNOWN:
             result = self._program.result(shape)
             shapes = [shape, *(tuple(weight.shape) for weight in self._weights), result]
-            self._layouts[shape] = None if result is None or 0 in shape else _layout(shapes)
-        return self._layouts[shape]
+            known = None if result is None or 0 in shape else _layout(shapes)
+            if len(self._layouts) >= _MOST_LAYOUTS:
+                self._layouts.clear()
+            self._layouts[shape] = known
+        return known
 
 
 def call(cell: nn.Cell, program: Program, x: object) -> Tensor | None:

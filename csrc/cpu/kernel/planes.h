@@ -114,8 +114,8 @@ static void pad_plane_whole(const PlaneLayout& l, const float* source, float* pa
   fill_zero(row, padded + l.channel - row);
 }
 
-inline constexpr int64_t kClearAtOnce =
-    6 * 1024;  // floats: half of a first-level cache, where it costs next to nothing
+// Floats that are cleared at once: half of a first-level cache, where it costs next to nothing.
+inline constexpr int64_t kClearAtOnce = 6 * 1024;
 
 static void pad_plane_halves(const PlaneLayout& l, const float* source, float* padded) {
   // Columns 0, 2 .. of the source lie in one phase, 1, 3 .. in the other: rows 0, 2 .. and 1, 3 .. of each, and where

@@ -39,6 +39,13 @@ static inline void gather_images(const TilePlanes& s, int64_t first, int64_t cou
   }
 }
 
+// Zero, unless one of the values is not finite.
+static inline Vec zero_times(const float* values, int64_t count) {
+  Vec zeros{};
+  each_vector(1, count, values, count, [&](int64_t, Vec v, int64_t) { zeros += v * broadcast(0.0f); });
+  return zeros;
+}
+
 inline constexpr int64_t kTileRun = 512;                // most positions of a product, and that are emitted at a time
 inline constexpr int64_t kTilePitch = kTileRun + kVec;  // of a product's rows
 inline constexpr int64_t kTilePut = 256;                // positions of all channels that are made strips of at a time
@@ -220,9 +227,7 @@ static bool tile_convolution(const TilePlanes& source, int64_t images, int64_t c
           }
           for (int64_t i = 0; i < size; ++i) {
             const float* row = product + i * kTilePitch;
-            Vec zeros{};
-            each_vector(1, count, row, count, [&](int64_t, Vec v, int64_t) { zeros += v * broadcast(0.0f); });
-            check += zeros;
+            check += zero_times(row, count);
             int64_t begin = at % positions, rest = count;
             for (int64_t image = at / positions; rest > 0; ++image, begin = 0) {
               const int64_t part = min_of(rest, positions - begin);

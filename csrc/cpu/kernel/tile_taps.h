@@ -147,9 +147,7 @@ static bool tile_taps(const TileTaps& t, int64_t images, const float* strips, bo
             }
             for (int64_t c = 0; c < kStrip; ++c) {
               const float* from = product + c * run;
-              Vec zeros{};
-              each_vector(1, count, from, count, [&](int64_t, Vec v, int64_t) { zeros += v * broadcast(0.0f); });
-              check += zeros;
+              check += zero_times(from, count);
               emit.at(c)->rows(r * taps.w_out, run_rows, taps.w_out, from, layout.pitch);
             }
           }

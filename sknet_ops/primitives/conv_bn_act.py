@@ -49,13 +49,10 @@ def conv_bn_act(
     grad_op = make_custom("conv_bn_act_grad", ["dx", *names], attrs)
     others_op = make_custom("conv_bn_act_grad", names, dict(attrs, input_gradient=False)) if dx_apart else None
 
-    def gradients(inputs, out, dout):
-        if dx_apart:
-            return grad_op(dout[0], *inputs[:6], *out)[:1] + others_op(dout[0], *inputs[:6], *out)
-        return grad_op(dout[0], *inputs[:6], *out)
-
     def grad(inputs, out, dout):
-        grads = gradients(inputs, out, dout)
+        grads = grad_op(dout[0], *inputs[:6], *out)
+        if dx_apart:
+            grads = grads[:1] + others_op(dout[0], *inputs[:6], *out)
         zeros = (ops.zeros_like(inputs[4]), ops.zeros_like(inputs[5]))
         return grads[:4] + zeros + grads[4:]
 

@@ -245,15 +245,21 @@ def test_import_is_silent() -> None:
 
 
 def test_exit_while_a_daemon_calls() -> None:
+    """The C entry alone: a daemon thread inside MindSpore's own `asnumpy` aborts at exit, whoever calls it."""
     code = """
 import threading, mindspore as ms, numpy as np, sknet_ops
 net = sknet_ops.freeze(sknet_ops.SelectiveKernel(64, 64, split_input=False).set_train(False), constant=True)
 x = ms.Tensor(np.ones((4, 64, 56, 56), np.float32))
 net(x)
-def work():
+call, seen, inside = net.sknet_direct._call, [], threading.Event()
+net.sknet_direct._call = lambda *arguments: seen.append(arguments) or call(*arguments)
+y = net(x)
+def work(net, x, y, arguments):
     while True:
-        net(x)
-threading.Thread(target=work, daemon=True).start()
+        assert call(*arguments) == 0
+        inside.set()
+threading.Thread(target=work, args=(net, x, y, seen[0]), daemon=True).start()
+inside.wait()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -9,7 +9,6 @@ is no gradient and no other op. So the C entry is called from here, on the tenso
 from __future__ import annotations
 
 import ctypes
-import math
 import os
 import weakref
 from functools import cache
@@ -32,8 +31,8 @@ try:  # MindSpore 2.9 and later
 except ImportError:  # older: why_not() says so
     _pynative_executor = jit_context = None
 
-_LINE = 64  # bytes of a cache line: results begin at one
 _MOST_LAYOUTS = 64
+_BACKEND = "SKNET_OPS_BACKEND"
 _UNKNOWN: Any = object()
 
 _in_training = attrgetter("training")
@@ -48,8 +47,9 @@ def why_not() -> str | None:
     version = tuple(int(part) for part in mindspore.__version__.split(".")[:2])
     if version < (2, 10):
         return f"MindSpore {mindspore.__version__}, of which tensors can have a second copy elsewhere; expected 2.10"
-    probe = Tensor(np.arange(3, dtype=np.float32))
-    if _address(probe.asnumpy()) != probe.data_ptr():
+    array = np.arange(3, dtype=np.float32)
+    probe = Tensor.from_numpy(array)
+    if not probe.data_ptr() == _address(array) == _address(probe.asnumpy()):
         return "a tensor's memory is not that of its array"
     return None
 
@@ -93,15 +93,17 @@ class DirectCall:
         Raises:
             RuntimeError: From the op, as MindSpore would raise it.
         """
-        source = np.ascontiguousarray(x.asnumpy())  # waits for all that is still being computed, weights too
         layout = self._layout(x)
-        y = _aligned(layout.size).reshape(layout.result)
-        addresses = [_address(source), *(weight.data_ptr() for weight in self._weights), _address(y)]
+        if x.has_init:
+            x.init_data()
+        x = x if x.is_contiguous() else x.contiguous()
+        y = Tensor.from_numpy(np.empty(layout.result, np.float32))
+        # data_ptr() waits for all that is still being computed.
+        buffers = layout.buffers(x.data_ptr(), *(weight.data_ptr() for weight in self._weights), y.data_ptr())
         error = ctypes.c_char_p()
-        buffers = (ctypes.c_void_p * len(addresses))(*addresses)
         if self._call(self._sequence, len(buffers), buffers, layout.ranks, layout.dims, ctypes.byref(error)):
             raise RuntimeError(error.value.decode())
-        return Tensor.from_numpy(y)
+        return y
 
     def _layout(self, x: Tensor) -> _Layout | None:
         shape = tuple(x.shape)
@@ -124,7 +126,7 @@ def call(cell: nn.Cell, program: Program, x: object) -> Tensor | None:
         return None
     if jit_context() is not None:  # a trace would take the result for a constant
         return None
-    if (os.environ.get("SKNET_OPS_BACKEND") or cpu.NAME) != cpu.NAME:
+    if _BACKEND in os.environ and (os.environ[_BACKEND] or cpu.NAME) != cpu.NAME:
         return None
     if cell.sknet_direct is None:
         made = DirectCall(program, cell.sknet_weights, cell.sknet_cells)
@@ -136,7 +138,7 @@ class _Layout(NamedTuple):
     """What a call needs to know of its buffers, for one shape of the input."""
 
     result: Dims
-    size: int  # floats of the result
+    buffers: type[ctypes.Array]
     ranks: ctypes.Array
     dims: ctypes.Array
     kept: list[ctypes.Array]  # what `dims` points to
@@ -146,7 +148,8 @@ def _layout(shapes: list[Dims]) -> _Layout:
     kept = [(ctypes.c_int64 * len(shape))(*shape) for shape in shapes]
     pointer = ctypes.POINTER(ctypes.c_int64)
     dims = (pointer * len(shapes))(*(ctypes.cast(each, pointer) for each in kept))
-    return _Layout(shapes[-1], math.prod(shapes[-1]), (ctypes.c_int * len(shapes))(*map(len, shapes)), dims, kept)
+    ranks = (ctypes.c_int * len(shapes))(*map(len, shapes))
+    return _Layout(shapes[-1], ctypes.c_void_p * len(shapes), ranks, dims, kept)
 
 
 def _kind(weight: Tensor) -> tuple:
@@ -156,12 +159,6 @@ def _kind(weight: Tensor) -> tuple:
 
 def _address(array: np.ndarray) -> int:
     return array.__array_interface__["data"][0]
-
-
-def _aligned(size: int) -> np.ndarray:
-    room = np.empty(size + _LINE // 4, np.float32)
-    first = -_address(room) % _LINE // 4
-    return room[first : first + size]
 
 
 class _Native:

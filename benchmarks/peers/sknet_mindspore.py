@@ -78,7 +78,7 @@ def profile(case: dict[str, Any], runs: int) -> dict[str, Any]:
     from benchmarks.peers import mindspore_common
 
     parsed = Case.from_json(case)
-    ms.set_context(mode=ms.GRAPH_MODE)
+    mindspore_common.enter(ms.GRAPH_MODE)
     net, inputs = build(parsed), [mindspore_common.random_tensor(0, parsed.input_shape)]
     net.set_train(parsed.mode == "step")
     if parsed.mode == "step":

@@ -36,6 +36,8 @@ namespace sknet_ops::cpu::SKNET_ISA {
 //
 #include "cpu/kernel/winograd.h"
 //
+#include "cpu/kernel/winograd_tiles.h"
+//
 #include "cpu/kernel/winograd_weight.h"
 //
 #include "cpu/kernel/weight_product.h"

@@ -165,8 +165,19 @@ STRIDED = [
     (1, 96, 64, 7, 7, 3, 1, 1, 1, 1),  # too few positions for Winograd's way
 ]
 
+# The products of Winograd's way, forward and of dx: several images or chunks of an image at a time, edges, padding.
+WINOGRAD = [
+    (3, 128, 160, 13, 18, 3, 1, 1, 1, 1),
+    (7, 128, 128, 7, 7, 3, 1, 2, 2, 1),
+    (1, 256, 128, 40, 37, 3, 1, 1, 1, 1),
+    (2, 256, 320, 12, 19, 3, 1, 1, 1, 2),
+    (4, 160, 128, 17, 14, 3, 2, 2, 2, 1),
+    (3, 128, 128, 15, 16, 3, 1, 0, 1, 1),
+    (2, 128, 128, 14, 11, 3, 1, 4, 3, 1),
+]
 
-def _strided(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+
+def _kernel(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[dict[str, np.ndarray], dict[str, int]]:
     n, c_in, c_out, h, w, kernel, stride, padding, dilation, groups = shape
     out = [(size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1 for size in (h, w)]
     tensors = {
@@ -186,9 +197,19 @@ def _both(native: ModuleType, tensors: dict[str, np.ndarray], attrs: dict[str, i
     return y, native.conv_bn_act_grad(dy, x, weight, *norm, y, **attrs, **of)["dx"]
 
 
-@pytest.mark.parametrize("shape", STRIDED)
-def test_taps_are_no_less_exact_than_vectors(shape: tuple[int, ...], native: ModuleType, rng) -> None:
-    tensors, attrs = _strided(shape, rng)
+@pytest.mark.parametrize("shape", WINOGRAD)
+def test_winograd_of_integers(shape: tuple[int, ...], native: ModuleType, rng) -> None:
+    """The transforms and the products are exact: bit for bit."""
+    tensors, attrs = _kernel(shape, rng)
+    tensors = {name: rng.integers(-9, 10, values.shape).astype(np.float32) for name, values in tensors.items()}
+    exact = _both(native, tensors, attrs, np.float64, backend="reference")
+    for got, best in zip(_both(native, tensors, attrs, isa="amx"), exact, strict=True):
+        assert np.array_equal(got, best)
+
+
+@pytest.mark.parametrize("shape", STRIDED + WINOGRAD)
+def test_kernels_are_no_less_exact_than_vectors(shape: tuple[int, ...], native: ModuleType, rng) -> None:
+    tensors, attrs = _kernel(shape, rng)
     exact = _both(native, tensors, attrs, np.float64, backend="reference")
 
     def errors(isa: str) -> list[float]:
@@ -201,8 +222,9 @@ def test_taps_are_no_less_exact_than_vectors(shape: tuple[int, ...], native: Mod
 
 @pytest.mark.parametrize("value", [3.4e38, np.inf, -np.inf, np.nan])
 @pytest.mark.parametrize("where", ["x", "weight", "dy"])
-def test_taps_of_values_that_no_bfloat16_holds(value: float, where: str, native: ModuleType, rng) -> None:
-    tensors, attrs = _strided(STRIDED[0], rng)
+@pytest.mark.parametrize("shape", [STRIDED[0], WINOGRAD[0]])
+def test_kernels_of_values_that_no_bfloat16_holds(shape, where: str, value: float, native: ModuleType, rng) -> None:
+    tensors, attrs = _kernel(shape, rng)
     values = tensors[where].reshape(-1)
     values[rng.integers(values.size)] = value
     for got, expected in zip(*(_both(native, tensors, attrs, isa=isa) for isa in ("amx", "avx512")), strict=True):
@@ -210,19 +232,19 @@ def test_taps_of_values_that_no_bfloat16_holds(value: float, where: str, native:
         assert np.allclose(got, expected, rtol=1e-4, atol=1e-4, equal_nan=True)
 
 
-@pytest.mark.parametrize("shape", STRIDED)
-def test_taps_of_tiny_values(shape: tuple[int, ...], native: ModuleType, rng) -> None:
+@pytest.mark.parametrize("shape", STRIDED + WINOGRAD)
+def test_kernels_of_tiny_values(shape: tuple[int, ...], native: ModuleType, rng) -> None:
     """As test_a_tiny_value_stays_by_itself."""
-    tensors, attrs = _strided(shape, rng)
+    tensors, attrs = _kernel(shape, rng)
     tensors["x"][:, ::2, ::3] = -3e-36
     exact = _both(native, tensors, attrs, np.float64, backend="reference")
     for got, best in zip(_both(native, tensors, attrs, isa="amx"), exact, strict=True):
         assert np.allclose(got, best, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("shape", STRIDED)
-def test_threads_do_not_show_in_statistics_of_taps(shape: tuple[int, ...], native: ModuleType, rng) -> None:
-    tensors, attrs = _strided(shape, rng)
+@pytest.mark.parametrize("shape", STRIDED + WINOGRAD)
+def test_threads_do_not_show_in_statistics_of_kernels(shape: tuple[int, ...], native: ModuleType, rng) -> None:
+    tensors, attrs = _kernel(shape, rng)
 
     def made(threads: int) -> dict[str, np.ndarray]:
         native.set_num_threads(threads)

@@ -119,25 +119,20 @@ static bool input_gradient_fast(const ConvSet& set, int64_t n0, int64_t images, 
     ConvShape t = transposed(set.branch[m]);
     t.n = images;
     const WinogradSource source{dz + m * shape.c_out * plane, set.branches * shape.c_out * plane, plane, pitch, 1};
-    auto run = [&](auto plan) {
-      constexpr int64_t kLanes = decltype(plan)::kLanes;
-      return winograd(
-          plan, PackedWeights{}, source,
-          [&](int64_t group, int64_t first, int64_t co, int64_t count, float* to) {
-            const float* from = weight[m] + ((group * set.group_out() + co) * set.group_in() + first) * 9;
-            for (int64_t c = 0; c < count; ++c, from += set.group_in() * 9) {
-              for (int64_t k = 0; k < 9; ++k, to += kLanes) {
-                for (int64_t i = 0; i < kLanes; ++i) to[i] = from[i * 9 + 8 - k];
-              }
-            }
-          },
-          [&](int64_t n, int64_t c) {
-            float* to = dx + ((n0 + n) * set.channels() + set.first_in(m, 0) + c) * hw_in;
-            return EmitGradient{to, 1, 0, 0, shape.w, shape.w, m > 0 && !set.split};
-          });
+    auto pack = [&](auto lanes, int64_t group, int64_t first, int64_t co, int64_t count, float* to) {
+      constexpr int64_t kLanes = decltype(lanes)::value;
+      const float* from = weight[m] + ((group * set.group_out() + co) * set.group_in() + first) * 9;
+      for (int64_t c = 0; c < count; ++c, from += set.group_in() * 9) {
+        for (int64_t k = 0; k < 9; ++k, to += kLanes) {
+          for (int64_t i = 0; i < kLanes; ++i) to[i] = from[i * 9 + 8 - k];
+        }
+      }
     };
-    const bool wide = set.group_in() % (2 * kVec) == 0;
-    if (!(wide ? run(plan_winograd<2>(t)) : run(plan_winograd<1>(t)))) return false;
+    auto emit = [&](int64_t n, int64_t c) {
+      float* to = dx + ((n0 + n) * set.channels() + set.first_in(m, 0) + c) * hw_in;
+      return EmitGradient{to, 1, 0, 0, shape.w, shape.w, m > 0 && !set.split};
+    };
+    if (!run_winograd(t, PackedWeights{}, source, pack, emit)) return false;
   }
 #else
   (void)set, (void)n0, (void)images, (void)dz, (void)plane, (void)pitch, (void)weight, (void)dx;

@@ -378,17 +378,13 @@ static bool conv_forward_fast(const ConvSet& set, int m, const float* x, const f
                            set.kept == nullptr ? 0 : weight_key(kVec, weight, shape.c_out * group_in * 9)};
   const WinogradSource source{x + set.first_in(m, 0) * hw, set.channels() * hw, hw, shape.stride * shape.w,
                               shape.stride};
-  auto run = [&](auto plan) {
-    constexpr int V = decltype(plan)::kVectors;
-    return winograd(
-        plan, home, source,
-        [&](int64_t group, int64_t first, int64_t c, int64_t count, float* to) {
-          pack_lanes<V>(weight + ((group * group_out + first) * group_in + c) * 9, group_in * 9, 9, count, 9, nullptr,
-                        V * kVec, to);
-        },
-        [&](int64_t n, int64_t c) { return emitter(m, n, c); });
+  auto pack = [&](auto lanes, int64_t group, int64_t first, int64_t c, int64_t count, float* to) {
+    constexpr int64_t kLanes = decltype(lanes)::value;
+    pack_lanes<kLanes / kVec>(weight + ((group * group_out + first) * group_in + c) * 9, group_in * 9, 9, count, 9,
+                              nullptr, kLanes, to);
   };
-  return group_out % (2 * kVec) == 0 ? run(plan_winograd<2>(reduced)) : run(plan_winograd<1>(reduced));
+  auto emit = [&](int64_t n, int64_t c) { return emitter(m, n, c); };
+  return run_winograd(reduced, home, source, pack, emit);
 #else
   (void)set, (void)m, (void)x, (void)weight, (void)emitter;
   return false;

@@ -221,8 +221,8 @@ static bool tile_convolution(const TilePlanes& source, int64_t images, int64_t c
             auto rows_of = [&](const float* plane, const float* next_plane) {
               return plane == nullptr ? PlaneRows{} : PlaneRows{plane + position, next_plane - plane, size};
             };
-            const TileAhead ahead{{rows_of(planes.writes(), next.writes()), rows_of(planes.reads(), next.reads())},
-                                  ceil_div(size, steps)};
+            TileAhead ahead{{rows_of(planes.writes(), next.writes()), rows_of(planes.reads(), next.reads())},
+                            ceil_div(size, steps)};
             tile_product(size, count - p, left, StripTiles{right}, steps, product + p, kTilePitch, false, ahead);
           }
           for (int64_t i = 0; i < size; ++i) {

@@ -51,10 +51,14 @@ class TileScope {
   __asm__ volatile("tilestored %%tmm" #tile ", (%0,%1,1)" ::"r"(to), "r"(bytes) : "memory")
 #define SKNET_TILE_PRODUCT(sum, left, right) __asm__ volatile("tdpbf16ps %%tmm" #right ", %%tmm" #left ", %%tmm" #sum::)
 
-// What a product brings nearer while it computes: of planes that its result will meet, one run of 32 positions each.
+// What a product brings nearer while it computes: of planes that its result will meet, one run of 32 positions each,
+// and from memory to the second-level cache, 32 floats a row, what a later product needs.
+// Passed by reference: a copy by vectors would wait for all stores of the product before.
 struct TileAhead {
   PlaneRows planes[2];
   int64_t rows = 0;  // of each with every step
+  PlaneRows later{};
+  int64_t later_rows = 0;
   void step() {
     for (PlaneRows& p : planes) {
       const int64_t now = min_of(rows, p.rows);
@@ -64,6 +68,12 @@ struct TileAhead {
       }
       p.rows -= now;
     }
+    const int64_t now = min_of(later_rows, later.rows);
+    for (int64_t i = 0; i < now; ++i, later.at += later.step) {
+      __builtin_prefetch(later.at, 0, 2);
+      __builtin_prefetch(later.at + 16, 0, 2);
+    }
+    later.rows -= now;
   }
 };
 
@@ -156,7 +166,7 @@ inline constexpr int64_t kTileChain = 16;
 template <typename Right>
 static __attribute__((noinline)) void tile_product(int64_t rows, int64_t columns, const float* left, const Right& right,
                                                    int64_t steps, float* out, int64_t pitch, bool add,
-                                                   TileAhead ahead = {}) {
+                                                   TileAhead& ahead) {
   const bool tall = rows > kTileSide, wide = columns > kTileSide;
   alignas(64) float part[kStrip * kStrip];
   for (int64_t first = 0; first < steps; first += kTileChain, add = true) {
@@ -173,6 +183,13 @@ static __attribute__((noinline)) void tile_product(int64_t rows, int64_t columns
       }
     }
   }
+}
+
+template <typename Right>
+static inline void tile_product(int64_t rows, int64_t columns, const float* left, const Right& right, int64_t steps,
+                                float* out, int64_t pitch, bool add) {
+  TileAhead none;
+  tile_product(rows, columns, left, right, steps, out, pitch, add, none);
 }
 
 // The three parts of each float, in the upper half of 32 bits; the lower half is zero.

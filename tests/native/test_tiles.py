@@ -165,7 +165,7 @@ STRIDED = [
     (1, 96, 64, 7, 7, 3, 1, 1, 1, 1),  # too few positions for Winograd's way
 ]
 
-# The products of Winograd's way, forward and of dx: several images or chunks of an image at a time, edges, padding.
+# The products of Winograd's way, forward, of dx and of dweight: several images or chunks of an image at a time, edges, padding.
 WINOGRAD = [
     (3, 128, 160, 13, 18, 3, 1, 1, 1, 1),
     (7, 128, 128, 7, 7, 3, 1, 2, 2, 1),
@@ -188,13 +188,14 @@ def _kernel(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[dict[str,
     return tensors, dict(stride=stride, padding=padding, dilation=dilation, groups=groups)
 
 
-def _both(native: ModuleType, tensors: dict[str, np.ndarray], attrs: dict[str, int], kind: type = np.float32, **of):
-    """y and dx of the convolution alone."""
+def _outputs(native: ModuleType, tensors: dict[str, np.ndarray], attrs: dict[str, int], kind: type = np.float32, **of):
+    """y, dx and dweight of the convolution alone."""
     x, weight, dy = (tensors[name].astype(kind) for name in ("x", "weight", "dy"))
     ones, zeros = np.ones(len(weight), kind), np.zeros(len(weight), kind)
     norm, attrs = (ones, zeros, zeros, ones), dict(attrs, eps=0.0, relu=False)
     y = native.conv_bn_act(x, weight, *norm, **attrs, **of)["y"]
-    return y, native.conv_bn_act_grad(dy, x, weight, *norm, y, **attrs, **of)["dx"]
+    gradients = native.conv_bn_act_grad(dy, x, weight, *norm, y, **attrs, **of)
+    return y, gradients["dx"], gradients["dweight"]
 
 
 @pytest.mark.parametrize("shape", WINOGRAD)
@@ -202,18 +203,18 @@ def test_winograd_of_integers(shape: tuple[int, ...], native: ModuleType, rng) -
     """The transforms and the products are exact: bit for bit."""
     tensors, attrs = _kernel(shape, rng)
     tensors = {name: rng.integers(-9, 10, values.shape).astype(np.float32) for name, values in tensors.items()}
-    exact = _both(native, tensors, attrs, np.float64, backend="reference")
-    for got, best in zip(_both(native, tensors, attrs, isa="amx"), exact, strict=True):
+    exact = _outputs(native, tensors, attrs, np.float64, backend="reference")
+    for got, best in zip(_outputs(native, tensors, attrs, isa="amx"), exact, strict=True):
         assert np.array_equal(got, best)
 
 
 @pytest.mark.parametrize("shape", STRIDED + WINOGRAD)
 def test_kernels_are_no_less_exact_than_vectors(shape: tuple[int, ...], native: ModuleType, rng) -> None:
     tensors, attrs = _kernel(shape, rng)
-    exact = _both(native, tensors, attrs, np.float64, backend="reference")
+    exact = _outputs(native, tensors, attrs, np.float64, backend="reference")
 
     def errors(isa: str) -> list[float]:
-        made = _both(native, tensors, attrs, isa=isa)
+        made = _outputs(native, tensors, attrs, isa=isa)
         return [float(np.sqrt(np.mean((mine - best) ** 2))) for mine, best in zip(made, exact, strict=True)]
 
     for tiles, vectors in zip(errors("amx"), errors("avx512"), strict=True):
@@ -227,7 +228,7 @@ def test_kernels_of_values_that_no_bfloat16_holds(shape, where: str, value: floa
     tensors, attrs = _kernel(shape, rng)
     values = tensors[where].reshape(-1)
     values[rng.integers(values.size)] = value
-    for got, expected in zip(*(_both(native, tensors, attrs, isa=isa) for isa in ("amx", "avx512")), strict=True):
+    for got, expected in zip(*(_outputs(native, tensors, attrs, isa=isa) for isa in ("amx", "avx512")), strict=True):
         assert np.array_equal(np.isfinite(got), np.isfinite(expected))
         assert np.allclose(got, expected, rtol=1e-4, atol=1e-4, equal_nan=True)
 
@@ -237,8 +238,8 @@ def test_kernels_of_tiny_values(shape: tuple[int, ...], native: ModuleType, rng)
     """As test_a_tiny_value_stays_by_itself."""
     tensors, attrs = _kernel(shape, rng)
     tensors["x"][:, ::2, ::3] = -3e-36
-    exact = _both(native, tensors, attrs, np.float64, backend="reference")
-    for got, best in zip(_both(native, tensors, attrs, isa="amx"), exact, strict=True):
+    exact = _outputs(native, tensors, attrs, np.float64, backend="reference")
+    for got, best in zip(_outputs(native, tensors, attrs, isa="amx"), exact, strict=True):
         assert np.allclose(got, best, rtol=1e-5, atol=1e-4)
 
 

@@ -13,6 +13,12 @@ struct WinogradWeights {
   int64_t sum_floats() const { return 16 * w.c_in * w.c_out; }
 };
 
+// Products of a tile: more of them, and their sums are too much memory.
+#ifdef SKNET_AMX
+inline constexpr int64_t kWinogradSums = 512 * 512;
+#else
+inline constexpr int64_t kWinogradSums = 256 * 256;
+#endif
 inline constexpr int64_t kWinogradWeightFloats = 2 << 20;  // transformed inputs and output gradients: 8 MB
 
 static WinogradWeights plan_winograd_weights(const ConvShape& s) {
@@ -22,7 +28,7 @@ static WinogradWeights plan_winograd_weights(const ConvShape& s) {
 }
 
 static bool suits_winograd_weights(const ConvShape& s) {
-  return s.groups == 1 && s.c_out % Winograd<2>::kLanes == 0 && s.c_in * s.c_out <= 256 * 256 && suits_winograd(s);
+  return s.groups == 1 && s.c_out % Winograd<2>::kLanes == 0 && s.c_in * s.c_out <= kWinogradSums && suits_winograd(s);
 }
 
 #if SKNET_VEC > 1
@@ -51,6 +57,64 @@ static void winograd_terms_of_dz(const WinogradWeights& p, const float* last, fl
     }
   }
 }
+
+#ifdef SKNET_AMX
+// Enough products of each value that is split.
+static inline bool winograd_weights_on_tiles(const Winograd<2>& w) {
+  return w.c_in % kStrip == 0 && w.c_in * w.c_out >= 64 * 128;
+}
+
+// Rows t, t + 1 of two terms, zero past the last.
+static inline void put_winograd_rows(const float* from, int64_t step, int64_t t, int64_t terms, float* to,
+                                     int64_t part_step) {
+  const Vec zero{};
+  put_right(t < terms ? load(from + t * step) : zero, t + 1 < terms ? load(from + (t + 1) * step) : zero, to,
+            part_step);
+}
+
+// The 16 products of v (16, terms, c_in) and d (16, blocks, terms, 2 vectors), as below, on tiles (tiles.h): input
+// channels are rows, output channels columns.
+static void winograd_weight_tiles(const WinogradWeights& p, int64_t terms, const float* v, const float* d, bool add) {
+  const Winograd<2>& w = p.w;
+  const int64_t blocks = w.blocks(), steps = tile_steps(terms), strip = strip_floats(terms);
+  const int64_t shares = min_of(blocks, ceil_div(workers(), 16));
+  reserve_local(Local::kTile, (w.c_in / kStrip + 1) * strip);
+  parallel(16 * shares, [&](int64_t task, int worker) {
+    const TileScope scope;
+    const int64_t f = task / shares, share = task % shares;
+    float* left = local_scratch(Local::kTile, worker);
+    float* right = left + w.c_in / kStrip * strip;
+    for (int64_t k = 0; k < steps; ++k) {
+      for (int64_t c = 0; c < w.c_in; c += kTileSide) {
+        alignas(64) float pairs[3 * kTileSize];  // of terms; turned, rows of a left operand
+        for (int64_t i = 0; i < kTileSide; ++i) {
+          put_winograd_rows(v + f * terms * w.c_in + c, w.c_in, k * kTileTerms + 2 * i, terms, pairs + i * kTileSide,
+                            kTileSize);
+        }
+        float* to = left + c / kStrip * strip + k * kStripFloats + c % kStrip / kTileSide * kTileSize;
+        for (int64_t part = 0; part < 3; ++part) {
+          transpose(pairs + part * kTileSize, kTileSide, to + part * kPartFloats, kTileSide);
+        }
+      }
+    }
+    for (int64_t block = share * blocks / shares; block < (share + 1) * blocks / shares; ++block) {
+      const float* from = d + (f * blocks + block) * terms * kStrip;
+      for (int64_t k = 0; k < steps; ++k) {
+        for (int64_t i = 0; i < kTileSide; ++i) {
+          for (int64_t j = 0; j < 2; ++j) {
+            put_winograd_rows(from + j * kTileSide, kStrip, k * kTileTerms + 2 * i, terms,
+                              right + k * kStripFloats + j * kTileSize + i * kTileSide, kPartFloats);
+          }
+        }
+      }
+      for (int64_t c = 0; c < w.c_in; c += kStrip) {
+        tile_product(kStrip, kStrip, left + c / kStrip * strip, StripTiles{right}, steps,
+                     p.sums + ((f * blocks + block) * w.c_in + c) * kStrip, kStrip, add);
+      }
+    }
+  });
+}
+#endif
 
 // Adds `images` images to the sums, which `first` starts. x planes (images, channels) at distance x_image an image; dz
 // planes of `dz_plane` floats in rows of dz_pitch, at distance dz_image an image.
@@ -81,6 +145,12 @@ static void winograd_weights_add(const WinogradWeights& p, int64_t images, bool 
                              kLanes);
       }
     });
+#ifdef SKNET_AMX
+    if (winograd_weights_on_tiles(w)) {
+      winograd_weight_tiles(p, terms, v, d, !first || n0 > 0);
+      continue;
+    }
+#endif
     const LaneSource source{0, 1, w.c_in, 1, &none};
     parallel(16 * blocks, [&](int64_t task, int) {
       const int64_t f = task / blocks, block = task % blocks;

@@ -165,7 +165,7 @@ STRIDED = [
     (1, 96, 64, 7, 7, 3, 1, 1, 1, 1),  # too few positions for Winograd's way
 ]
 
-# The products of Winograd's way, forward, of dx and of dweight: several images or chunks of one at a time, edges, padding.
+# The products of Winograd's way, forward, of dx and of dweight: several images or chunks of one at a time, edges.
 WINOGRAD = [
     (3, 128, 160, 13, 18, 3, 1, 1, 1, 1),
     (7, 128, 128, 7, 7, 3, 1, 2, 2, 1),

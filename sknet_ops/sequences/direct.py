@@ -87,19 +87,23 @@ class DirectCall:
             or [_kind(weight) for weight in self._weights] != self._kinds
         )
 
-    def run(self, x: Tensor) -> Tensor:
-        """The cell's result.
+    def run(self, x: Tensor) -> Tensor | None:
+        """The cell's result; None if a weight lies nowhere.
 
         Raises:
             RuntimeError: From the op, as MindSpore would raise it.
         """
         layout = self._layout(x)
-        if x.has_init:
-            x.init_data()
         x = x if x.is_contiguous() else x.contiguous()
+        source = x.data_ptr()  # waits for all that is still being computed
+        if not source:  # of an initializer that has not run, or not gone there yet
+            x = Tensor.from_numpy(np.ascontiguousarray(x.asnumpy()))
+            source = x.data_ptr()
+        weights = [weight.data_ptr() for weight in self._weights]
+        if not all(weights):
+            return None
         y = Tensor.from_numpy(np.empty(layout.result, np.float32))
-        # data_ptr() waits for all that is still being computed.
-        buffers = layout.buffers(x.data_ptr(), *(weight.data_ptr() for weight in self._weights), y.data_ptr())
+        buffers = layout.buffers(source, *weights, y.data_ptr())
         error = ctypes.c_char_p()
         if self._call(self._sequence, len(buffers), buffers, layout.ranks, layout.dims, ctypes.byref(error)):
             raise RuntimeError(error.value.decode())

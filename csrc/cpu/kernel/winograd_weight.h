@@ -13,12 +13,6 @@ struct WinogradWeights {
   int64_t sum_floats() const { return 16 * w.c_in * w.c_out; }
 };
 
-// Products of a tile: more of them, and their sums are too much memory.
-#ifdef SKNET_AMX
-inline constexpr int64_t kWinogradSums = 512 * 512;
-#else
-inline constexpr int64_t kWinogradSums = 256 * 256;
-#endif
 inline constexpr int64_t kWinogradWeightFloats = 2 << 20;  // transformed inputs and output gradients: 8 MB
 
 static WinogradWeights plan_winograd_weights(const ConvShape& s) {
@@ -27,8 +21,20 @@ static WinogradWeights plan_winograd_weights(const ConvShape& s) {
   return p;
 }
 
+// Whether the products are those of tiles.h: enough of them for each value that is split.
+static inline bool winograd_weights_on_tiles(int64_t c_in, int64_t c_out) {
+#ifdef SKNET_AMX
+  return c_in % kStrip == 0 && c_in * c_out >= 64 * 128;
+#else
+  (void)c_in, (void)c_out;
+  return false;
+#endif
+}
+
 static bool suits_winograd_weights(const ConvShape& s) {
-  return s.groups == 1 && s.c_out % Winograd<2>::kLanes == 0 && s.c_in * s.c_out <= kWinogradSums && suits_winograd(s);
+  // Of more channels the sums are too much memory; tiles are fast enough for four times as much.
+  const int64_t most = winograd_weights_on_tiles(s.c_in, s.c_out) ? 512 * 512 : 256 * 256;
+  return s.groups == 1 && s.c_out % Winograd<2>::kLanes == 0 && s.c_in * s.c_out <= most && suits_winograd(s);
 }
 
 #if SKNET_VEC > 1
@@ -59,11 +65,6 @@ static void winograd_terms_of_dz(const WinogradWeights& p, const float* last, fl
 }
 
 #ifdef SKNET_AMX
-// Enough products of each value that is split.
-static inline bool winograd_weights_on_tiles(const Winograd<2>& w) {
-  return w.c_in % kStrip == 0 && w.c_in * w.c_out >= 64 * 128;
-}
-
 // Rows t, t + 1 of two terms, zero past the last.
 static inline void put_winograd_rows(const float* from, int64_t step, int64_t t, int64_t terms, float* to,
                                      int64_t part_step) {
@@ -73,10 +74,10 @@ static inline void put_winograd_rows(const float* from, int64_t step, int64_t t,
 }
 
 // The 16 products of v (16, terms, c_in) and d (16, blocks, terms, 2 vectors), as below, on tiles (tiles.h): input
-// channels are rows, output channels columns.
+// channels are rows, output channels columns, terms in pieces that make a partial sum each.
 static void winograd_weight_tiles(const WinogradWeights& p, int64_t terms, const float* v, const float* d, bool add) {
   const Winograd<2>& w = p.w;
-  const int64_t blocks = w.blocks(), steps = tile_steps(terms), strip = strip_floats(terms);
+  const int64_t blocks = w.blocks(), piece = min_of(terms, kTileChain * kTileTerms), strip = strip_floats(piece);
   const int64_t shares = min_of(blocks, ceil_div(workers(), 16));
   reserve_local(Local::kTile, (w.c_in / kStrip + 1) * strip);
   parallel(16 * shares, [&](int64_t task, int worker) {
@@ -84,32 +85,35 @@ static void winograd_weight_tiles(const WinogradWeights& p, int64_t terms, const
     const int64_t f = task / shares, share = task % shares;
     float* left = local_scratch(Local::kTile, worker);
     float* right = left + w.c_in / kStrip * strip;
-    for (int64_t k = 0; k < steps; ++k) {
-      for (int64_t c = 0; c < w.c_in; c += kTileSide) {
-        alignas(64) float pairs[3 * kTileSize];  // of terms; turned, rows of a left operand
-        for (int64_t i = 0; i < kTileSide; ++i) {
-          put_winograd_rows(v + f * terms * w.c_in + c, w.c_in, k * kTileTerms + 2 * i, terms, pairs + i * kTileSide,
-                            kTileSize);
-        }
-        float* to = left + c / kStrip * strip + k * kStripFloats + c % kStrip / kTileSide * kTileSize;
-        for (int64_t part = 0; part < 3; ++part) {
-          transpose(pairs + part * kTileSize, kTileSide, to + part * kPartFloats, kTileSide);
-        }
-      }
-    }
-    for (int64_t block = share * blocks / shares; block < (share + 1) * blocks / shares; ++block) {
-      const float* from = d + (f * blocks + block) * terms * kStrip;
+    for (int64_t at = 0; at < terms; at += piece) {
+      const int64_t now = min_of(piece, terms - at), steps = tile_steps(now);
       for (int64_t k = 0; k < steps; ++k) {
-        for (int64_t i = 0; i < kTileSide; ++i) {
-          for (int64_t j = 0; j < 2; ++j) {
-            put_winograd_rows(from + j * kTileSide, kStrip, k * kTileTerms + 2 * i, terms,
-                              right + k * kStripFloats + j * kTileSize + i * kTileSide, kPartFloats);
+        for (int64_t c = 0; c < w.c_in; c += kTileSide) {
+          alignas(64) float pairs[3 * kTileSize];  // of terms; turned, rows of a left operand
+          for (int64_t i = 0; i < kTileSide; ++i) {
+            put_winograd_rows(v + (f * terms + at) * w.c_in + c, w.c_in, k * kTileTerms + 2 * i, now,
+                              pairs + i * kTileSide, kTileSize);
+          }
+          float* to = left + c / kStrip * strip + k * kStripFloats + c % kStrip / kTileSide * kTileSize;
+          for (int64_t part = 0; part < 3; ++part) {
+            transpose(pairs + part * kTileSize, kTileSide, to + part * kPartFloats, kTileSide);
           }
         }
       }
-      for (int64_t c = 0; c < w.c_in; c += kStrip) {
-        tile_product(kStrip, kStrip, left + c / kStrip * strip, StripTiles{right}, steps,
-                     p.sums + ((f * blocks + block) * w.c_in + c) * kStrip, kStrip, add);
+      for (int64_t block = share * blocks / shares; block < (share + 1) * blocks / shares; ++block) {
+        const float* from = d + ((f * blocks + block) * terms + at) * kStrip;
+        for (int64_t k = 0; k < steps; ++k) {
+          for (int64_t i = 0; i < kTileSide; ++i) {
+            for (int64_t j = 0; j < 2; ++j) {
+              put_winograd_rows(from + j * kTileSide, kStrip, k * kTileTerms + 2 * i, now,
+                                right + k * kStripFloats + j * kTileSize + i * kTileSide, kPartFloats);
+            }
+          }
+        }
+        for (int64_t c = 0; c < w.c_in; c += kStrip) {
+          tile_product(kStrip, kStrip, left + c / kStrip * strip, StripTiles{right}, steps,
+                       p.sums + ((f * blocks + block) * w.c_in + c) * kStrip, kStrip, add || at > 0);
+        }
       }
     }
   });
@@ -146,7 +150,7 @@ static void winograd_weights_add(const WinogradWeights& p, int64_t images, bool 
       }
     });
 #ifdef SKNET_AMX
-    if (winograd_weights_on_tiles(w)) {
+    if (winograd_weights_on_tiles(w.c_in, w.c_out)) {
       winograd_weight_tiles(p, terms, v, d, !first || n0 > 0);
       continue;
     }

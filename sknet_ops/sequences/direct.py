@@ -32,7 +32,6 @@ except ImportError:  # older: why_not() says so
     _pynative_executor = jit_context = None
 
 _MOST_LAYOUTS = 64
-_BACKEND = "SKNET_OPS_BACKEND"
 _UNKNOWN: Any = object()
 
 _in_training = attrgetter("training")
@@ -130,7 +129,7 @@ def call(cell: nn.Cell, program: Program, x: object) -> Tensor | None:
         return None
     if jit_context() is not None:  # a trace would take the result for a constant
         return None
-    if _BACKEND in os.environ and (os.environ[_BACKEND] or cpu.NAME) != cpu.NAME:
+    if (os.environ.get("SKNET_OPS_BACKEND") or cpu.NAME) != cpu.NAME:
         return None
     if cell.sknet_direct is None:
         made = DirectCall(program, cell.sknet_weights, cell.sknet_cells)

@@ -213,6 +213,34 @@ static void winograd_output(const Winograd<V>& w, const float* m, int64_t tile_r
   *check += zeros;
 }
 
+// A task is a few images of a group, or a share of their output channels where there are few; each transforms the
+// inputs.
+template <int V>
+struct WinogradTasks {
+  explicit WinogradTasks(const Winograd<V>& plan) : w(plan), batches(ceil_div(w.images, w.together)) {
+    while (shares < w.blocks() && batches * w.groups * shares < workers()) shares *= 2;
+    shares = min_of(shares, w.blocks());
+  }
+  struct Task {
+    int64_t n0, images, group;
+    int64_t first, last;  // blocks of output channels
+    int64_t channels, first_channel;
+  };
+  int64_t count() const { return batches * w.groups * shares; }
+  Task at(int64_t task) const {
+    Task t{};
+    t.n0 = task / (w.groups * shares) * w.together, t.images = min_of(w.together, w.images - t.n0);
+    t.group = task / shares % w.groups;
+    const int64_t share = task % shares;
+    t.first = share * w.blocks() / shares, t.last = (share + 1) * w.blocks() / shares;
+    t.channels = (t.last - t.first) * w.kLanes, t.first_channel = t.group * w.c_out + t.first * w.kLanes;
+    return t;
+  }
+
+  const Winograd<V>& w;
+  int64_t batches, shares = 1;
+};
+
 // pack(group, first, c, channels, to) packs the weights of a block of output channels of a group, from `first` on, as
 // (channels, 9, lanes), for source channels from c on; emitter(n, c) takes an output plane.
 // False if an output is not finite: all is to be computed again.
@@ -237,21 +265,13 @@ static bool winograd(const Winograd<V>& w, const PackedWeights& home, const Wino
     winograd_weights<V>(packed, now, u + block * block_floats + c * kLanes, w.weight_step());
   });
 
-  // A task is a few images of a group, or a share of their output channels where there are few; each transforms the
-  // inputs.
-  const int64_t batches = ceil_div(w.images, w.together);
-  int64_t shares = 1;
-  while (shares < blocks && batches * w.groups * shares < workers()) shares *= 2;
-  shares = min_of(shares, blocks);
+  const WinogradTasks<V> tasks(w);
   int64_t lane[kVec];  // a vector of channels as the taps of one
   for (int i = 0; i < kVec; ++i) lane[i] = i;
   const LaneSource inputs{0, kVec, w.tiles() * kVec, kVec, lane};
   int failed = 0;
-  parallel(batches * w.groups * shares, [&](int64_t task, int worker) {
-    const int64_t n0 = task / (w.groups * shares) * w.together, now = min_of(w.together, w.images - n0);
-    const int64_t group = task / shares % w.groups, share = task % shares;
-    const int64_t first = share * blocks / shares, last = (share + 1) * blocks / shares;
-    const int64_t channels = (last - first) * kLanes, first_channel = group * w.c_out + first * kLanes;
+  parallel(tasks.count(), [&](int64_t task, int worker) {
+    const auto [n0, now, group, first, last, channels, first_channel] = tasks.at(task);
     float* v = local_scratch(Local::kPlanes, worker);
     float* turned_source = local_scratch(Local::kRow, worker);
     float* m = local_scratch(Local::kTile, worker);

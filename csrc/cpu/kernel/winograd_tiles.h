@@ -160,19 +160,12 @@ static bool winograd_tiles(const Winograd<2>& w, const PackedWeights& home, cons
     }
   });
 
-  // Tasks as in winograd().
-  const int64_t batches = ceil_div(w.images, w.together);
-  int64_t shares = 1;
-  while (shares < blocks && batches * w.groups * shares < workers()) shares *= 2;
-  shares = min_of(shares, blocks);
-  reserve_local(Local::kSums, ceil_div(blocks, shares) * w.together * out_floats);
+  const WinogradTasks<2> tasks(w);
+  reserve_local(Local::kSums, ceil_div(blocks, tasks.shares) * w.together * out_floats);
   int failed = 0;
-  parallel(batches * w.groups * shares, [&](int64_t task, int worker) {
+  parallel(tasks.count(), [&](int64_t task, int worker) {
     const TileScope scope;
-    const int64_t n0 = task / (w.groups * shares) * w.together, now = min_of(w.together, w.images - n0);
-    const int64_t group = task / shares % w.groups, share = task % shares;
-    const int64_t first = share * blocks / shares, last = (share + 1) * blocks / shares;
-    const int64_t channels = (last - first) * kLanes, first_channel = group * w.c_out + first * kLanes;
+    const auto [n0, now, group, first, last, channels, first_channel] = tasks.at(task);
     float* v = local_scratch(Local::kPlanes, worker);
     float* before = v + kWinogradRow * v_step;
     float* turned_source = local_scratch(Local::kRow, worker);

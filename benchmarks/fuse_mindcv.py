@@ -16,13 +16,10 @@ import subprocess
 import sys
 from statistics import median
 
+from benchmarks.harness.contestants import ALLOCATOR
+
 OURS = ("fused", "frozen")  # frozen: and fused
 MODELS = ("skresnet18", "skresnet34", "skresnet50", "skresnext50_32x4d")
-ALLOCATOR = {  # glibc keeps its memory: page faults would make every contestant slower
-    "MALLOC_MMAP_THRESHOLD_": "4294967296",
-    "MALLOC_TRIM_THRESHOLD_": "8589934592",
-    "MALLOC_TOP_PAD_": "268435456",
-}
 WORKER = """
 import sys, time
 import mindspore as ms, numpy as np

@@ -21,6 +21,7 @@ enum class Shared : int {
   kTurnedX,
   kTurnedZ,
   kStrips,
+  kTransformed,
   kCount
 };
 enum class Local : int { kPlanes, kPlanesB, kTile, kRow, kSums, kHeld, kCount };

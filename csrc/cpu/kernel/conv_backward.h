@@ -212,10 +212,14 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
   const int64_t hw_in = shape.h * shape.w, hw_out = shape.h_out * shape.w_out;
   const int64_t group_in = set.group_in(), group_out = set.group_out(), groups = shape.groups;
   const int64_t channels = set.channels(), phases = shape.stride * shape.stride;
-  for (int m = 0; m < set.branches; ++m) {
-    fill_zero(dweight[m], shape.c_out * group_in * set.branch[m].kernel * set.branch[m].kernel);
-  }
-  if (shape.n == 0) return;
+  // For ways that add to dweight as sums come, or store less than all of it. Others store all of it at their end.
+  auto clear_dweight = [&] {
+    for (int m = 0; m < set.branches; ++m) {
+      const int64_t floats = group_in * set.branch[m].kernel * set.branch[m].kernel;
+      parallel(shape.c_out, [&](int64_t c, int) { fill_zero(dweight[m] + c * floats, floats); });
+    }
+  };
+  if (shape.n == 0) return clear_dweight();
   reserve_local(Local::kRow, hw_out + kVec);  // one plane of dz
 
   ForwardPlan plan;
@@ -307,6 +311,7 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
     const int64_t dz_image = group_out * out_channel, flat_plane = products ? product.dz_plane : flat;
     const int64_t chunk = max_of(1, min_of(shape.n, 96 * 1024 / (x_image + dz_image + flat_image)));
     // Products: planes on their way to having channels side by side, and the sums of all branches.
+    if (!products) clear_dweight();
     const int64_t turning = products ? max_of(kVec * in.channel, product.dz_floats()) : 0;
     [[maybe_unused]] int64_t sums_at[kMaxBranches];
     int64_t sum_floats = 0;
@@ -413,6 +418,11 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
   for (int m = 0; m < set.branches; ++m) {
     products = products && plan.taps[m].count > 0 && suits_weight_product(set.branch[m]);
   }
+  bool whole = true;  // every position of the kernels meets an input
+  for (int m = 0; m < set.branches; ++m) {
+    whole = whole && plan.taps[m].count == set.branch[m].kernel * set.branch[m].kernel;
+  }
+  if (!fast_weights && !((tiles || products) && whole)) clear_dweight();
   WeightProduct product[kMaxBranches];
   [[maybe_unused]] float* product_sums[kMaxBranches];
   if (products) {

@@ -66,7 +66,7 @@ static void tile_weights_add(const ConvShape& s, const TapSet& taps, int64_t ima
   }
 }
 
-// The sums -> dw (c_out, c_in, kernel^2), zero at kernel positions that meet only padding. False if something is not
+// The sums -> dw (c_out, c_in, kernel^2), but for kernel positions that meet only padding. False if something is not
 // finite: all is to be computed again.
 static bool tile_weights_finish(const ConvShape& s, const TapSet& taps, const float* sums, float* dw) {
   const int64_t kernel2 = s.kernel * s.kernel;

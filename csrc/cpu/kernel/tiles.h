@@ -77,9 +77,10 @@ struct TileAhead {
   }
 };
 
-// Right operands, 32 terms after 32 terms. A strip:
+// Right operands, 32 terms after 32 terms. kStream: they come from far; kFresh: make(step, 0 .. 5) comes before a step is read.
+// A strip:
 struct StripTiles {
-  static constexpr bool kStream = true;
+  static constexpr bool kStream = true, kFresh = false;
   static constexpr int64_t row_bytes = 64, beside = kTileSize;  // of a tile; floats to the tile of the next columns
   const float* strip;
   const float* at(int64_t step, int64_t part) const { return strip + step * kStripFloats + part * kPartFloats; }
@@ -87,7 +88,7 @@ struct StripTiles {
 };
 // Rows that lie apart, where each 32 terms begin at a place of their own: the taps of a convolution.
 struct RowTiles {
-  static constexpr bool kStream = false;
+  static constexpr bool kStream = false, kFresh = false;
   static constexpr int64_t beside = kTileSide;
   const float* rows;
   const int64_t* offset;  // floats, of every 32 terms
@@ -119,6 +120,9 @@ static inline void tile_block(const float* left, const Right& right, int64_t ste
     if constexpr (I == 2) SKNET_TILE_PRODUCT(2, 5, 6);
     if constexpr (I == 2 && J == 2) SKNET_TILE_PRODUCT(3, 5, 7);
   };
+  if constexpr (Right::kFresh) {
+    for (int sixth = 0; sixth < 6; ++sixth) right.make(0, sixth);
+  }
   for (int64_t k = 0; k < steps; ++k, left += kStripFloats) {
     const float *r0 = right.at(k, 0), *r1 = right.at(k, 1), *r2 = right.at(k, 2);
     // The next step's lines, a sixth of them with each product: tile loads alone do not keep the second-level cache
@@ -129,6 +133,9 @@ static inline void tile_block(const float* left, const Right& right, int64_t ste
       for (int64_t i = 0; i < kSixth; i += kLine) {
         if (I == 2 || sixth % 2 == 0) __builtin_prefetch(left + kStripFloats + sixth * kSixth + i);
         if (Right::kStream && (J == 2 || sixth % 2 == 0)) __builtin_prefetch(r0 + kStripFloats + sixth * kSixth + i);
+      }
+      if constexpr (Right::kFresh) {
+        if (k + 1 < steps) right.make(k + 1, sixth);
       }
     };
     ahead.step();
@@ -199,7 +206,7 @@ typedef Bits BitsUnaligned __attribute__((aligned(4), may_alias));
 struct Parts {
   Bits part[3];
 };
-static inline Parts split(Vec x) {
+static inline __attribute__((always_inline)) Parts split(Vec x) {
   auto rounded = [](Vec v) { return (reinterpret_cast<Bits>(v) + 0x8000u) & 0xFFFF0000u; };
   Parts p;
   p.part[0] = rounded(x);
@@ -210,7 +217,7 @@ static inline Parts split(Vec x) {
 }
 
 // Two terms of 16 columns -> a row of each part's tile of a right operand.
-static inline void put_right(Vec even, Vec odd, float* to, int64_t part_step = kPartFloats) {
+static inline __attribute__((always_inline)) void put_right(Vec even, Vec odd, float* to, int64_t part_step = kPartFloats) {
   const Parts e = split(even), o = split(odd);
 #pragma GCC unroll 3
   for (int i = 0; i < 3; ++i) {

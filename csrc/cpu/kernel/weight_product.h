@@ -101,7 +101,7 @@ static void weight_product_add(const WeightProduct& p, const TapSet& taps, int64
   }
 }
 
-// The sums -> dw (c_out, c_in, kernel^2), zero at kernel positions that meet only padding.
+// The sums -> dw (c_out, c_in, kernel^2), but for kernel positions that meet only padding.
 static void weight_product_finish(const WeightProduct& p, const TapSet& taps, int64_t kernel2, const float* sums,
                                   float* dw) {
   constexpr int64_t kLanes = WeightProduct::kLanes, kRange = WeightProduct::kRange;

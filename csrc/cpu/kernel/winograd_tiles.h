@@ -76,22 +76,29 @@ static void winograd_input_row(const Winograd<2>& w, int64_t row, int64_t rows, 
   }
 }
 
-// The transformed weights of 32 channels, (4, 32, lanes) -> 32 terms of four strips of right operands, `step` apart:
-// pairs of channels c, c + 16, as in WinogradPairs.
-static void put_winograd_weights(const float* from, float* to, int64_t step) {
-  for (int64_t f = 0; f < kWinogradRow; ++f, from += kTileTerms * kStrip, to += step) {
-    for (int64_t i = 0; i < kTileSide; ++i) {
-      for (int64_t j = 0; j < 2; ++j) {
-        const float* at = from + i * kStrip + j * kTileSide;
-        put_right(load(at), load(at + kTileSide * kStrip), to + j * kTileSize + i * kTileSide);
-      }
+// Of 32 terms of 32 floats the pairs of channels c, c + 16, as in WinogradPairs -> their place in a strip of a right
+// operand. first <= c < last.
+static inline __attribute__((always_inline)) void put_winograd_terms(const float* from, int64_t first, int64_t last,
+                                                                     float* to) {
+  for (int64_t i = first; i < last; ++i) {
+    for (int64_t j = 0; j < 2; ++j) {
+      const float* at = from + i * kStrip + j * kTileSide;
+      put_right(load(at), load(at + kTileSide * kStrip), to + j * kTileSize + i * kTileSide);
     }
   }
 }
 
-// What row `row` of the products m (4, at distance `step`) adds to the outputs of every tile of an image.
+// The transformed weights of 32 channels, (4, 32, lanes) -> 32 terms of four strips of right operands, `step` apart.
+static void put_winograd_weights(const float* from, float* to, int64_t step) {
+  for (int64_t f = 0; f < kWinogradRow; ++f, from += kTileTerms * kStrip, to += step) {
+    put_winograd_terms(from, 0, kTileSide, to);
+  }
+}
+
+// What row `row` of the products m (4, at distance `step`) adds to the outputs of every tile of an image. start, done:
+// whether nothing is in them yet, and whether nothing more will come but the rows below.
 static void winograd_output_row(const Winograd<2>& w, int64_t row, const float* m, int64_t step, int64_t tile_rows,
-                                int64_t rows, float* out, Vec* check) {
+                                int64_t rows, bool start, bool done, float* out, Vec* check) {
   constexpr int64_t kLanes = kStrip;
   const int64_t d = w.dilation;
   const Vec sign = broadcast(row < 2 ? 1.0f : -1.0f);  // of the lower one
@@ -107,9 +114,9 @@ static void winograd_output_row(const Winograd<2>& w, int64_t row, const float* 
         const Vec x3 = load(m + 3 * step + lane), near = x0 + x1 + x2, far = x1 - x2 - x3;
         float* to = out + (y * w.w_out + x) * kLanes + lane;
         auto put = [&](float* at, Vec v, bool first, bool last) __attribute__((always_inline)) {
-          v = first ? v : load(at) + v;
+          v = first && start ? v : load(at) + v;
           store(at, v);
-          if (last) zeros += v * broadcast(0.0f);
+          if (last && done) zeros += v * broadcast(0.0f);
         };
         if (upper) {
           put(to, near, row == 0, row == 2);
@@ -218,7 +225,7 @@ static bool winograd_tiles(const Winograd<2>& w, const PackedWeights& home, cons
           }
           for (int64_t i = 0; i < now; ++i) {
             winograd_output_row(w, row, m + i * w.image_tiles() * kLanes, m_step, tile_rows, rows,
-                                outs + ((block - first) * w.together + i) * out_floats, &check);
+                                true, true, outs + ((block - first) * w.together + i) * out_floats, &check);
           }
         }
       }
@@ -233,25 +240,5 @@ static bool winograd_tiles(const Winograd<2>& w, const PackedWeights& home, cons
     if (!(sum(check) == 0.0f)) __atomic_store_n(&failed, 1, __ATOMIC_RELAXED);
   });
   return failed == 0;
-}
-#endif
-
-#if SKNET_VEC > 1
-// winograd() in the way that suits; pack(lanes, ...) packs blocks of as many lanes.
-template <typename Pack, typename Emitter>
-static bool run_winograd(const ConvShape& s, const PackedWeights& home, const WinogradSource& source, Pack&& pack,
-                         Emitter&& emitter) {
-  auto packing = [&](auto lanes) {
-    return [&pack, lanes](int64_t group, int64_t first, int64_t c, int64_t count, float* to) {
-      pack(lanes, group, first, c, count, to);
-    };
-  };
-  constexpr std::integral_constant<int64_t, kVec> one{};
-  constexpr std::integral_constant<int64_t, 2 * kVec> two{};
-#ifdef SKNET_AMX
-  if (suits_winograd_tiles(s)) return winograd_tiles(plan_winograd_tiles(s), home, source, packing(two), emitter);
-#endif
-  if (s.c_out / s.groups % (2 * kVec) == 0) return winograd(plan_winograd<2>(s), home, source, packing(two), emitter);
-  return winograd(plan_winograd<1>(s), home, source, packing(one), emitter);
 }
 #endif

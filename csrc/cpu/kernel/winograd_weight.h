@@ -111,8 +111,12 @@ static void winograd_weight_tiles(const WinogradWeights& p, int64_t terms, const
           }
         }
         for (int64_t c = 0; c < w.c_in; c += kStrip) {
-          tile_product(kStrip, kStrip, left + c / kStrip * strip, StripTiles{right}, steps,
-                       p.sums + ((f * blocks + block) * w.c_in + c) * kStrip, kStrip, add || at > 0);
+          float* out = p.sums + ((f * blocks + block) * w.c_in + c) * kStrip;
+          TileAhead ahead;  // of the next sums
+          ahead.later = {out + kStrip * kStrip, kStrip, kStrip};
+          ahead.later_rows = ceil_div(kStrip, steps);
+          tile_product(kStrip, kStrip, left + c / kStrip * strip, StripTiles{right}, steps, out, kStrip, add || at > 0,
+                       ahead);
         }
       }
     }

@@ -108,24 +108,6 @@ static inline ConvShape transposed(const ConvShape& s) {
   return t;
 }
 
-// `Lanes` kernels of 9 -> (9, Lanes), turned round.
-template <int64_t Lanes>
-static inline void turn_kernels(const float* from, float* to) {
-  if constexpr (kVec == 16 && Lanes == 2 * kVec) {
-    // A vector of each kernel, which is 7 too many: of the kernels behind it, or before it for those at the end.
-    alignas(64) float turned[kVec * kVec];
-    for (int64_t half = 0; half < 2; ++half) {
-      const int64_t before = half * (kVec - 9);
-      transpose(from + half * kVec * 9 - before, 9, turned, kVec);
-      for (int64_t k = 0; k < 9; ++k) store(to + (8 - k) * Lanes + half * kVec, load(turned + (before + k) * kVec));
-    }
-  } else {
-    for (int64_t k = 0; k < 9; ++k) {
-      for (int64_t i = 0; i < Lanes; ++i) to[k * Lanes + i] = from[i * 9 + 8 - k];
-    }
-  }
-}
-
 // dx of images [n0, n0 + images) from planes of dz (images, branches, c_out), each of `plane` floats in rows of
 // `pitch`. False if something was not finite.
 static bool input_gradient_fast(const ConvSet& set, int64_t n0, int64_t images, const float* dz, int64_t plane,
@@ -141,7 +123,7 @@ static bool input_gradient_fast(const ConvSet& set, int64_t n0, int64_t images, 
       constexpr int64_t kLanes = decltype(lanes)::value;
       const float* from = weight[m] + ((group * set.group_out() + co) * set.group_in() + first) * 9;
       for (int64_t c = 0; c < count; ++c, from += set.group_in() * 9, to += 9 * kLanes) {
-        turn_kernels<kLanes>(from, to);
+        kernels_apart<kLanes>(from, to + 8 * kLanes, -kLanes);  // turned round
       }
     };
     auto emit = [&](int64_t n, int64_t c) {

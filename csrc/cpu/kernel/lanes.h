@@ -219,3 +219,33 @@ static void pack_lanes(const float* weight, int64_t length, int64_t kernel2, int
     for (int64_t i = size; i < kLanes; ++i) to[i] = 0.0f;
   }
 }
+
+// `Lanes` kernels of 9 in a row: of each position to[position * step + kernel].
+template <int64_t Lanes>
+static inline void kernels_apart(const float* from, float* to, int64_t step) {
+  if constexpr (kVec == 16 && Lanes == 2 * kVec) {
+    // A vector of each kernel, which is 7 too many: of the kernels behind it, or before it for those at the end.
+    alignas(64) float turned[kVec * kVec];
+    for (int64_t half = 0; half < 2; ++half) {
+      const int64_t before = half * (kVec - 9);
+      transpose(from + half * kVec * 9 - before, 9, turned, kVec);
+      for (int64_t k = 0; k < 9; ++k) store(to + k * step + half * kVec, load(turned + (before + k) * kVec));
+    }
+  } else {
+    for (int64_t k = 0; k < 9; ++k) {
+      for (int64_t i = 0; i < Lanes; ++i) to[k * step + i] = from[i * 9 + k];
+    }
+  }
+}
+
+#if SKNET_VEC == 16
+// The other way round: 9 vectors at distance `step` -> a vector of kernels in a row.
+static inline void kernels_together(const float* from, int64_t step, float* to) {
+  alignas(64) float rows[kVec * kVec] = {}, kernels[kVec * kVec];
+  for (int64_t k = 0; k < 9; ++k) store(rows + k * kVec, load(from + k * step));
+  transpose(rows, kVec, kernels, kVec);
+  // What is stored past a kernel is in the place of those behind it, which come later.
+  for (int64_t i = 0; i < kVec - 1; ++i) store(to + i * 9, load(kernels + i * kVec));
+  store_part(to + (kVec - 1) * 9, load(kernels + (kVec - 1) * kVec), 9);
+}
+#endif

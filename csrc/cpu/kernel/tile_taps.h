@@ -54,18 +54,35 @@ static bool suits_tile_taps(const ConvShape& s) {
 static void put_tap_strips(const TileTaps& t, const float* weight, int64_t group, int64_t out_step, int64_t in_step,
                            float* strips) {
   const int64_t slices = t.c_in / kTileTerms;
+  const bool forward = in_step < out_step, nine = min_of(in_step, out_step) == 9;
+  constexpr int64_t kTerms = kStrip * kTileTerms;
   parallel(t.groups * t.blocks() * slices, [&](int64_t task, int) {
     const int64_t slice = task % slices, block = task / slices;
     const float* from =
         weight + block / t.blocks() * group + block % t.blocks() * kStrip * out_step + slice * kTileTerms * in_step;
     float* to = strips + block * t.block_floats();
+    alignas(64) float apart[9 * kTerms];  // of 3x3 kernels
+    for (int64_t i = 0; i < kStrip && nine; ++i) {
+      kernels_apart<kStrip>(from + i * (forward ? out_step : in_step), apart + i * kStrip, kTerms);
+    }
     for (int set = 0; set < t.count; to += t.steps(set) * kStripFloats, ++set) {
       const TapSet& taps = t.sets[set];
       for (int64_t tap = 0; tap < taps.count; ++tap) {
         float* strip = to + (slice * taps.count + tap) * kStripFloats;
         const float* at = from + taps.index[tap];
-        alignas(64) float terms[kStrip * kTileTerms];  // in the order in which the weights lie
-        if (in_step < out_step) {
+        alignas(64) float terms[kTerms];
+        if (nine && forward) {
+          put_left_strip(apart + taps.index[tap] * kTerms, kTileTerms, kStrip, kTileTerms, strip);
+          continue;
+        }
+        if (nine) {
+          const float* turned = apart + taps.index[tap] * kTerms;
+          for (int64_t i = 0; i < kStrip; i += kVec) {
+            for (int64_t c = 0; c < kTileTerms; c += kVec) {
+              transpose(turned + c * kStrip + i, kStrip, terms + i * kTileTerms + c, kTileTerms);
+            }
+          }
+        } else if (forward) {  // in the order in which the weights lie
           for (int64_t i = 0; i < kStrip; ++i) {
             for (int64_t c = 0; c < kTileTerms; ++c) terms[i * kTileTerms + c] = at[i * out_step + c * in_step];
           }

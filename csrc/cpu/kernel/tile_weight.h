@@ -58,8 +58,12 @@ static void tile_weights_add(const ConvShape& s, const TapSet& taps, int64_t ima
       for (int64_t row = 0; row < rows; ++row) {
         float* to = sums + (t * s.c_out + row * kStrip) * s.c_in;
         for (int64_t c = c_first; c < c_last; c += kStrip) {
+          TileAhead ahead;  // of the next sums
+          ahead.later = {c + kStrip < c_last ? to + c + kStrip : to + kStrip * s.c_in + c_first, s.c_in, kStrip};
+          ahead.later_rows = ceil_div(kStrip, steps);
           tile_product(s.c_out - row * kStrip, c_last - c, left + row * strip,
-                       StripTiles{right + (c - c_first) / kStrip * strip}, steps, to + c, s.c_in, !first || at > 0);
+                       StripTiles{right + (c - c_first) / kStrip * strip}, steps, to + c, s.c_in, !first || at > 0,
+                       ahead);
         }
       }
     });
@@ -69,12 +73,18 @@ static void tile_weights_add(const ConvShape& s, const TapSet& taps, int64_t ima
 // The sums -> dw (c_out, c_in, kernel^2), but for kernel positions that meet only padding. False if something is not
 // finite: all is to be computed again.
 static bool tile_weights_finish(const ConvShape& s, const TapSet& taps, const float* sums, float* dw) {
-  const int64_t kernel2 = s.kernel * s.kernel;
+  const int64_t kernel2 = s.kernel * s.kernel, step = s.c_out * s.c_in;
+  const bool nine = kernel2 == 9 && taps.count == 9;
   int failed = 0;
   parallel(s.c_out, [&](int64_t co, int) {
     Vec check{};
-    for (int64_t t = 0; t < taps.count; ++t) {
-      const float* from = sums + (t * s.c_out + co) * s.c_in;
+    for (int64_t c = 0; c < s.c_in && nine; c += kVec) {
+      const float* from = sums + co * s.c_in + c;
+      for (int64_t t = 0; t < 9; ++t) check += load(from + t * step) * broadcast(0.0f);
+      kernels_together(from, step, dw + (co * s.c_in + c) * 9);
+    }
+    for (int64_t t = 0; t < taps.count && !nine; ++t) {
+      const float* from = sums + t * step + co * s.c_in;
       float* to = dw + co * s.c_in * kernel2 + taps.index[t];
       for (int64_t c = 0; c < s.c_in; c += kVec) {
         const Vec v = load(from + c);

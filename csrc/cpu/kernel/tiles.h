@@ -77,8 +77,8 @@ struct TileAhead {
   }
 };
 
-// Right operands, 32 terms after 32 terms. kStream: they come from far; kFresh: make(step, 0 .. 5) comes before a step is read.
-// A strip:
+// Right operands, 32 terms after 32 terms. kStream: they come from far; kFresh: make(step, 0 .. 5) comes before a step
+// is read. A strip:
 struct StripTiles {
   static constexpr bool kStream = true, kFresh = false;
   static constexpr int64_t row_bytes = 64, beside = kTileSize;  // of a tile; floats to the tile of the next columns
@@ -217,7 +217,8 @@ static inline __attribute__((always_inline)) Parts split(Vec x) {
 }
 
 // Two terms of 16 columns -> a row of each part's tile of a right operand.
-static inline __attribute__((always_inline)) void put_right(Vec even, Vec odd, float* to, int64_t part_step = kPartFloats) {
+static inline __attribute__((always_inline)) void put_right(Vec even, Vec odd, float* to,
+                                                            int64_t part_step = kPartFloats) {
   const Parts e = split(even), o = split(odd);
 #pragma GCC unroll 3
   for (int i = 0; i < 3; ++i) {

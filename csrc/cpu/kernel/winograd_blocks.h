@@ -12,7 +12,7 @@ inline constexpr int64_t kWinogradPart = 256;  // most input channels at a time
 
 struct WinogradBlocks {
   Winograd<2> w;
-  int64_t part;  // input channels at a time
+  int64_t part;                                                                           // input channels at a time
   int64_t out_floats() const { return ceil_div(w.positions(), kVec) * kVec * w.kLanes; }  // of an image and block
   int64_t strips() const { return ceil_div(w.tiles(), kStrip); }
   int64_t weight_step() const { return w.weight_step() + w.kLanes; }  // not a power of two

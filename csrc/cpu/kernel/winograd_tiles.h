@@ -224,8 +224,8 @@ static bool winograd_tiles(const Winograd<2>& w, const PackedWeights& home, cons
             }
           }
           for (int64_t i = 0; i < now; ++i) {
-            winograd_output_row(w, row, m + i * w.image_tiles() * kLanes, m_step, tile_rows, rows,
-                                true, true, outs + ((block - first) * w.together + i) * out_floats, &check);
+            winograd_output_row(w, row, m + i * w.image_tiles() * kLanes, m_step, tile_rows, rows, true, true,
+                                outs + ((block - first) * w.together + i) * out_floats, &check);
           }
         }
       }

@@ -190,15 +190,18 @@ static void selective_kernel_grad(const SelectiveKernelParams& p, const Selectiv
   });
   attention_backward(attention, dattention, t.attention, pooled, hidden, t.attn_mean, t.attn_inv_std, t.fc_reduce,
                      t.attn_norm, t.fc_select, dpooled, t.dfc_reduce, t.dattn_gamma, t.dattn_beta, t.dfc_select);
-  for (int64_t i = 0; i < n_images * channels; ++i) {
-    dpooled[i] = static_cast<float>(static_cast<double>(dpooled[i]) / static_cast<double>(hw));
-  }
-  for (int64_t plane = 0; plane < n_images * stacked; ++plane) {
-    const int64_t n = plane / stacked, c = plane % channels;
-    const GateSums& s = gates[plane];
-    const double att = static_cast<double>(t.attention[plane]), ds = static_cast<double>(dpooled[n * channels + c]);
-    sums[plane % stacked * n_images + n] = {att * s.dy + ds * s.r, att * s.dyx + ds * s.rx};
-  }
+  parallel(channels, [&](int64_t c, int) {
+    for (int64_t n = 0; n < n_images; ++n) {
+      float& pool = dpooled[n * channels + c];
+      pool = static_cast<float>(static_cast<double>(pool) / static_cast<double>(hw));
+      for (int m = 0; m < p.conv.branches; ++m) {
+        const int64_t plane = b.plane(m, n, c);
+        const GateSums& s = gates[plane];
+        const double att = static_cast<double>(t.attention[plane]), ds = static_cast<double>(pool);
+        sums[(m * channels + c) * n_images + n] = {att * s.dy + ds * s.r, att * s.dyx + ds * s.rx};
+      }
+    }
+  });
   branch_zgrads(p.conv, hw, affine, sums, t.dgamma, t.dbeta, scratch.zgrad);
 
   conv_backward(b.set, t.x, t.weight, t.dx, t.dweight, [&](int m, int64_t n, int64_t c, float* to) {

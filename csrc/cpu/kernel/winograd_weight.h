@@ -6,20 +6,16 @@
 // gradients are turned to have channels side by side, and a tile is one term of the sum.
 
 struct WinogradWeights {
-  Winograd<2> w;                                                  // of the forward pass
-  int64_t images;                                                 // at a time
-  float* sums;                                                    // (16, blocks of output channels, c_in, 2 vectors)
+  Winograd<2> w;       // of the forward pass
+  int64_t images;      // at a time
+  float* sums;         // (pieces, 16, blocks of output channels, c_in, 2 vectors)
+  int64_t pieces = 1;  // of the terms, each with sums of its own
   int64_t tiles() const { return w.tile_rows * w.tile_columns; }  // of an image
-  int64_t sum_floats() const { return 16 * w.c_in * w.c_out; }
+  int64_t piece_floats() const { return 16 * w.c_in * w.c_out; }
+  int64_t sum_floats() const { return pieces * piece_floats(); }
 };
 
 inline constexpr int64_t kWinogradWeightFloats = 2 << 20;  // transformed inputs and output gradients: 8 MB
-
-static WinogradWeights plan_winograd_weights(const ConvShape& s) {
-  WinogradWeights p{plan_winograd<2>(s), 1, nullptr};
-  p.images = max_of(1, min_of(s.n, kWinogradWeightFloats / (16 * p.tiles() * (s.c_in + s.c_out))));
-  return p;
-}
 
 // Whether the products are those of tiles.h: enough of them for each value that is split.
 static inline bool winograd_weights_on_tiles(int64_t c_in, int64_t c_out) {
@@ -31,6 +27,25 @@ static inline bool winograd_weights_on_tiles(int64_t c_in, int64_t c_out) {
 #endif
 }
 
+// Of few channels the sums stay in the second-level cache, and with them a piece's terms: as many pieces as this, so
+// that the result does not depend on the number of workers.
+inline constexpr int64_t kWinogradPieces = 16;
+inline constexpr int64_t kWinogradPieceFloats = 128 * 1024;
+
+static WinogradWeights plan_winograd_weights(const ConvShape& s) {
+  WinogradWeights p{plan_winograd<2>(s), 1, nullptr};
+  const int64_t channels = s.c_in + s.c_out;
+  if (winograd_weights_on_tiles(s.c_in, s.c_out) || p.piece_floats() > kWinogradPieceFloats) {
+    p.images = max_of(1, min_of(s.n, kWinogradWeightFloats / (16 * p.tiles() * channels)));
+    return p;
+  }
+  const int64_t row = 16 * channels * p.w.tile_columns * s.dilation;  // floats of as many tile rows as belong together
+  const int64_t most = max_of(1, (second_level_floats() / 4 * 3 - p.piece_floats()) / row) * s.dilation;
+  p.w.chunk_rows = ceil_div(p.w.tile_rows, s.dilation * ceil_div(p.w.tile_rows, most)) * s.dilation;
+  p.pieces = min_of(kWinogradPieces, s.n * p.w.chunks());
+  return p;
+}
+
 static bool suits_winograd_weights(const ConvShape& s) {
   // Of more channels the sums are too much memory; tiles are fast enough for four times as much.
   const int64_t most = winograd_weights_on_tiles(s.c_in, s.c_out) ? 512 * 512 : 256 * 256;
@@ -38,10 +53,11 @@ static bool suits_winograd_weights(const ConvShape& s) {
 }
 
 #if SKNET_VEC > 1
-// A dY A^T of every tile of kVec channels: to[f * f_step + tile * step].
-static void winograd_terms_of_dz(const WinogradWeights& p, const float* last, float* to, int64_t f_step, int64_t step) {
+// A dY A^T of every tile of `tile_rows` tile rows of kVec channels: to[f * f_step + tile * step].
+static void winograd_terms_of_dz(const WinogradWeights& p, int64_t tile_rows, const float* last, float* to,
+                                 int64_t f_step, int64_t step) {
   const int64_t d = p.w.dilation, pitch = p.w.source_columns() * kVec;
-  for (int64_t i = 0; i < p.w.tile_rows; ++i) {
+  for (int64_t i = 0; i < tile_rows; ++i) {
     for (int64_t t = 0; t < p.w.tile_columns; ++t, to += step) {
       const float* from = last + p.w.start(i) * pitch + p.w.start(t) * kVec;
       Vec rows[2][4];
@@ -124,10 +140,56 @@ static void winograd_weight_tiles(const WinogradWeights& p, int64_t terms, const
 }
 #endif
 
+// As winograd_weights_add, a piece after the other: what is transformed is multiplied while it is in the cache.
+static void winograd_weights_add_pieces(const WinogradWeights& p, int64_t images, bool first, const float* x,
+                                        int64_t x_image, const float* dz, int64_t dz_image, int64_t dz_plane,
+                                        int64_t dz_pitch) {
+  constexpr int64_t kLanes = Winograd<2>::kLanes;
+  const Winograd<2>& w = p.w;
+  const WinogradSource x_source{x, x_image, w.h * w.w, w.w, 1}, dz_source{dz, dz_image, dz_plane, dz_pitch, 1};
+  const int64_t columns = w.source_columns(), terms = w.image_tiles(), blocks = w.blocks();
+  const int64_t v_step = terms * w.c_in + kVec, d_step = terms * w.c_out + kVec;  // not powers of two
+  const int64_t all = images * w.chunks(), none = 0;
+  const LaneSource source{0, 1, w.c_in, 1, &none};
+  reserve_local(Local::kPlanes, (w.source_rows(w.chunk_rows) * columns + kVec) * kVec);
+  reserve_local(Local::kPlanesB, 16 * (v_step + d_step));
+  parallel(p.pieces, [&](int64_t piece, int worker) {
+    float* last = local_scratch(Local::kPlanes, worker);
+    float* v = local_scratch(Local::kPlanesB, worker);  // (16, terms, c_in)
+    float* d = v + 16 * v_step;                         // (16, blocks, terms, 2 vectors)
+    float* sums = p.sums + piece * p.piece_floats();
+    const int64_t from = all * piece / p.pieces, to = all * (piece + 1) / p.pieces;
+    if (first && from == to) fill_zero(sums, p.piece_floats());
+    for (int64_t part = from; part < to; ++part) {
+      const int64_t i = part / w.chunks(), chunk = part % w.chunks(), top = chunk * 2 * w.chunk_rows;
+      const int64_t tile_rows = min_of(w.chunk_rows, w.tile_rows - chunk * w.chunk_rows);
+      const int64_t rows = w.source_rows(tile_rows);
+      for (int64_t c = 0; c < w.c_in; c += kVec) {
+        channels_last(x_source, x + i * x_image + c * x_source.plane, w.h, w.w, top - w.padding, rows, w.padding,
+                      columns, last);
+        winograd_input(w, tile_rows, last, columns, v + c, v_step, w.c_in);
+      }
+      for (int64_t c = 0; c < w.c_out; c += kVec) {
+        channels_last(dz_source, dz + i * dz_image + c * dz_plane, w.h_out, w.w_out, top, rows, 0, columns, last);
+        winograd_terms_of_dz(p, tile_rows, last, d + c / kLanes * terms * kLanes + c % kLanes, d_step, kLanes);
+      }
+      for (int64_t f = 0; f < 16; ++f) {
+        for (int64_t block = 0; block < blocks; ++block) {
+          lane_rows<2>(source, tile_rows * w.tile_columns, v + f * v_step, d + f * d_step + block * terms * kLanes, 1,
+                       w.c_in, sums + (f * blocks + block) * w.c_in * kLanes, false, !first || part > from);
+        }
+      }
+    }
+  });
+}
+
 // Adds `images` images to the sums, which `first` starts. x planes (images, channels) at distance x_image an image; dz
 // planes of `dz_plane` floats in rows of dz_pitch, at distance dz_image an image.
 static void winograd_weights_add(const WinogradWeights& p, int64_t images, bool first, const float* x, int64_t x_image,
                                  const float* dz, int64_t dz_image, int64_t dz_plane, int64_t dz_pitch) {
+  if (p.pieces > 1) {
+    return winograd_weights_add_pieces(p, images, first, x, x_image, dz, dz_image, dz_plane, dz_pitch);
+  }
   constexpr int64_t kLanes = Winograd<2>::kLanes;
   const Winograd<2>& w = p.w;
   const int64_t rows = w.source_rows(w.tile_rows), columns = w.source_columns();
@@ -149,8 +211,8 @@ static void winograd_weights_add(const WinogradWeights& p, int64_t images, bool 
         const int64_t c = (b - x_blocks) * kVec;
         channels_last({dz, dz_image, dz_plane, dz_pitch, 1}, dz + (n0 + i) * dz_image + c * dz_plane, w.h_out, w.w_out,
                       0, rows, 0, columns, last);
-        winograd_terms_of_dz(p, last, d + (c / kLanes * terms + i * p.tiles()) * kLanes + c % kLanes, terms * w.c_out,
-                             kLanes);
+        winograd_terms_of_dz(p, w.tile_rows, last, d + (c / kLanes * terms + i * p.tiles()) * kLanes + c % kLanes,
+                             terms * w.c_out, kLanes);
       }
     });
 #ifdef SKNET_AMX
@@ -174,6 +236,11 @@ static bool winograd_weights_finish(const WinogradWeights& p, float* dw) {
   const Winograd<2>& w = p.w;
   const int64_t slices = w.c_in / kVec, step = w.blocks() * w.c_in * kLanes;
   const Vec half = broadcast(0.5f);
+  auto total = [&](const float* at) {
+    Vec v = load(at);
+    for (int64_t i = 1; i < p.pieces; ++i) v += load(at + i * p.piece_floats());
+    return v;
+  };
   int failed = 0;
   reserve_local(Local::kTile, kVec * 9 * kLanes);
   parallel(w.blocks() * slices, [&](int64_t task, int worker) {
@@ -185,8 +252,8 @@ static bool winograd_weights_finish(const WinogradWeights& p, float* dw) {
         const float* from = p.sums + (block * w.c_in + c0 + c) * kLanes + lane;
         Vec rows[3][4];
         for (int f = 0; f < 4; ++f) {
-          const Vec x0 = load(from + f * step), x1 = load(from + (4 + f) * step);
-          const Vec x2 = load(from + (8 + f) * step), x3 = load(from + (12 + f) * step);
+          const Vec x0 = total(from + f * step), x1 = total(from + (4 + f) * step);
+          const Vec x2 = total(from + (8 + f) * step), x3 = total(from + (12 + f) * step);
           const Vec plus = half * (x1 + x2);
           rows[0][f] = x0 + plus;
           rows[1][f] = half * (x1 - x2);

@@ -49,10 +49,12 @@ static void group_product_add(const GroupProduct& p, const TapSet& taps, const f
                               int64_t* offset, float* sums) {
   constexpr int64_t kLanes = V * kVec;
   for (int64_t i = 0; i < p.columns; ++i) offset[i] = i * p.c_in;
-  const LaneSource source{0, 1, p.pitch * p.c_in, p.columns, offset};
+  // As two rows where that makes one block of all: more sums at a time than the latency of an addition.
+  const int64_t rows = p.c_in <= kLanePixels<V> ? 2 : 1, width = p.c_in / rows;
+  const LaneSource source{width, 1, p.pitch * p.c_in, p.columns, offset};
   for (int64_t block = 0; block < p.c_out / kLanes; ++block, dz += p.dz_plane * kLanes) {
     for (int64_t t = 0; t < taps.count; ++t, sums += p.c_in * kLanes) {
-      lane_rows<V>(source, p.rows, x + taps.offset[t] * p.c_in, dz, 1, p.c_in, sums, false, !first);
+      lane_rows<V>(source, p.rows, x + taps.offset[t] * p.c_in, dz, rows, width, sums, false, !first);
     }
   }
 }

@@ -179,14 +179,16 @@ static void selective_kernel_grad(const SelectiveKernelParams& p, const Selectiv
   GradSums* sums = reinterpret_cast<GradSums*>(gates + n_images * stacked);
   float* dattention = reinterpret_cast<float*>(sums + n_images * stacked);
   float* dpooled = dattention + n_images * stacked;
-  parallel(n_images * stacked, [&](int64_t plane, int) {
-    const int64_t n = plane / stacked, c = plane % channels;
-    const int m = static_cast<int>(plane % stacked / channels);
-    const GateSums s = gate_sums(t.dy + (n * channels + c) * hw, z + plane * hw, affine[plane % stacked], act, hw);
-    gates[plane] = s;
-    // sum of dy * u, with u = r * (gamma * xhat + beta)
-    dattention[plane] = static_cast<float>(static_cast<double>(t.norm[m].gamma[c]) * s.dyx +
-                                           static_cast<double>(t.norm[m].beta[c]) * s.dy);
+  parallel(n_images * channels, [&](int64_t task, int) {
+    const int64_t n = task / channels, c = task % channels;
+    for (int m = 0; m < p.conv.branches; ++m) {
+      const int64_t plane = b.plane(m, n, c);
+      const GateSums s = gate_sums(t.dy + task * hw, z + plane * hw, affine[m * channels + c], act, hw);
+      gates[plane] = s;
+      // sum of dy * u, with u = r * (gamma * xhat + beta)
+      dattention[plane] = static_cast<float>(static_cast<double>(t.norm[m].gamma[c]) * s.dyx +
+                                             static_cast<double>(t.norm[m].beta[c]) * s.dy);
+    }
   });
   attention_backward(attention, dattention, t.attention, pooled, hidden, t.attn_mean, t.attn_inv_std, t.fc_reduce,
                      t.attn_norm, t.fc_select, dpooled, t.dfc_reduce, t.dattn_gamma, t.dattn_beta, t.dfc_select);

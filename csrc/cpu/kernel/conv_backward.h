@@ -387,26 +387,25 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
 
   int64_t dz_image = 0, dz_at[kMaxBranches];
   bool fast = !plain, fast_weights = !plain;  // dx and dweight in Winograd's way
+  bool by_winograd[kMaxBranches];             // dweight of a branch
+  int64_t sum_floats = 0;                     // of what becomes dweight
+  WinogradWeights sums[kMaxBranches];
   for (int m = 0; m < set.branches; ++m) {
     dz_at[m] = dz_image;
     dz_image += shape.c_out * back[m].layout.channel;
     fast = fast && suits_winograd(transposed(set.branch[m]));
-    fast_weights = fast_weights && suits_winograd_weights(set.branch[m]);
+    const ConvShape reduced = without_stride(set.branch[m]);
+    by_winograd[m] = !plain && suits_winograd_weights(reduced);
+    fast_weights = fast_weights && by_winograd[m];
+    if (!by_winograd[m]) continue;
+    sums[m] = plan_winograd_weights(reduced);
+    sum_floats += sums[m].sum_floats();
   }
-  WinogradWeights sums[kMaxBranches];
-  if (fast_weights) {
-    int64_t floats = 0;
-    for (int m = 0; m < set.branches; ++m) {
-      sums[m] = plan_winograd_weights(set.branch[m]);
-      floats += sums[m].sum_floats();
-    }
-    float* at = shared_scratch(Shared::kSums, floats);
-    for (int m = 0; m < set.branches; ++m) sums[m].sums = at, at += sums[m].sum_floats();
-  }
+  // The other branches, all in one way.
 #ifdef SKNET_AMX
   bool tiles = !plain && !fast_weights;  // dweight on tiles
   for (int m = 0; m < set.branches; ++m) {
-    tiles = tiles && plan.taps[m].count > 0 && suits_tile_weights(set.branch[m]);
+    tiles = tiles && (by_winograd[m] || (plan.taps[m].count > 0 && suits_tile_weights(set.branch[m])));
   }
 #else
   constexpr bool tiles = false;
@@ -414,35 +413,36 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
   // Otherwise dweight as matrix products, where the channels fill vectors.
   bool products = !fast_weights && !tiles;
   for (int m = 0; m < set.branches; ++m) {
-    products = products && plan.taps[m].count > 0 && suits_weight_product(set.branch[m]);
+    products = products && (by_winograd[m] || (plan.taps[m].count > 0 && suits_weight_product(set.branch[m])));
   }
   bool whole = true;  // every position of the kernels meets an input
   for (int m = 0; m < set.branches; ++m) {
-    whole = whole && plan.taps[m].count == set.branch[m].kernel * set.branch[m].kernel;
+    whole = whole && (by_winograd[m] || plan.taps[m].count == set.branch[m].kernel * set.branch[m].kernel);
   }
   if (!fast_weights && !((tiles || products) && whole)) clear_dweight();
   WeightProduct product[kMaxBranches];
-  [[maybe_unused]] float* product_sums[kMaxBranches];
-  if (products) {
-    int64_t floats = 0;
-    for (int m = 0; m < set.branches; ++m) floats += weight_product_floats(set.branch[m]);
-    float* at = shared_scratch(Shared::kSums, floats);
-    for (int m = 0; m < set.branches; ++m) {
+  int64_t other_floats[kMaxBranches] = {};
+  for (int m = 0; m < set.branches; ++m) {
+    if (by_winograd[m]) continue;
+    if (products) {
       product[m] = plan_weight_product(set.branch[m], plan.taps[m], in.pitch);
-      product_sums[m] = at, at += weight_product_floats(set.branch[m]);
+      other_floats[m] = weight_product_floats(set.branch[m]);
     }
+#ifdef SKNET_AMX
+    if (tiles) other_floats[m] = tile_weight_floats(set.branch[m]);
+#endif
+    sum_floats += other_floats[m];
+  }
+  float* sums_at = sum_floats > 0 ? shared_scratch(Shared::kSums, sum_floats) : nullptr;
+  [[maybe_unused]] float* other_sums[kMaxBranches];
+  for (int m = 0; m < set.branches; ++m) {
+    if (by_winograd[m]) sums[m].sums = sums_at, sums_at += sums[m].sum_floats();
+    other_sums[m] = sums_at, sums_at += other_floats[m];
   }
 #ifdef SKNET_AMX
   bool dx_taps = !plain;
   for (int m = 0; m < set.branches; ++m) dx_taps = dx_taps && suits_input_taps(set.branch[m]);
   bool dx_tiles = !plain && set.branches == 1 && suits_tiles(transposed_1x1(shape));
-  float* tile_sums[kMaxBranches];
-  if (tiles) {
-    int64_t floats = 0;
-    for (int m = 0; m < set.branches; ++m) floats += tile_weight_floats(set.branch[m]);
-    float* at = shared_scratch(Shared::kSums, floats);
-    for (int m = 0; m < set.branches; ++m) tile_sums[m] = at, at += tile_weight_floats(set.branch[m]);
-  }
 #endif
   // 1x1 kernels without padding: x as it is serves the tiles.
   const bool as_it_is = tiles && set.branches == 1 && shape.kernel == 1 && shape.padding == 0 && shape.stride <= 2;
@@ -462,6 +462,7 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
     });
     if (padded != nullptr) {
       parallel(now * channels, [&](int64_t task, int) {
+        if (set.split && by_winograd[task % channels / shape.c_in]) return;
         pad_plane(in, x + (n0 * channels + task) * hw_in, padded + task * in.channel);
       });
     }
@@ -513,17 +514,18 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
         }
       });
     }
-    if (fast_weights) {
 #if SKNET_VEC > 1
-      for (int m = 0; m < set.branches; ++m) {
-        winograd_weights_add(sums[m], now, n0 == 0, x + (n0 * channels + set.first_in(m, 0)) * hw_in, channels * hw_in,
-                             spread + m * shape.c_out * plane, flat_image, plane, pitch);
-      }
-#endif
-      continue;
+    for (int m = 0; m < set.branches; ++m) {
+      if (!by_winograd[m]) continue;
+      const float* from = x + (n0 * channels + set.first_in(m, 0)) * hw_in;
+      winograd_weights_add(sums[m], now, n0 == 0, {from, channels * hw_in, hw_in, shape.stride * shape.w, shape.stride},
+                           {spread + m * shape.c_out * plane, flat_image, plane, pitch, 1});
     }
+#endif
+    if (fast_weights) continue;
 #ifdef SKNET_AMX
     for (int m = 0; m < set.branches && tiles; ++m) {
+      if (by_winograd[m]) continue;
       const float* dz = spread + m * shape.c_out * plane;
       const TilePlanes dz_planes{shape.h_out, shape.w_out, pitch, 1, plane};
       const TilePlanes x_planes{shape.h_out, shape.w_out, as_it_is ? shape.w : in.pitch, as_it_is ? shape.stride : 1,
@@ -531,7 +533,7 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
       const float* from =
           (padded == nullptr ? x + n0 * channels * hw_in : padded) + set.first_in(m, 0) * x_planes.channel;
       tile_weights_add(set.branch[m], plan.taps[m], now, n0 == 0, from, x_planes, channels * x_planes.channel, dz,
-                       dz_planes, flat_image, tile_sums[m]);
+                       dz_planes, flat_image, other_sums[m]);
     }
     if (tiles) continue;
 #endif
@@ -540,14 +542,16 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
     if (products) {
 #if SKNET_VEC > 1
       for (int m = 0; m < set.branches; ++m) {
+        if (by_winograd[m]) continue;
         weight_product_add(product[m], plan.taps[m], now, n0 == 0, planes + set.first_in(m, 0) * channel, channel,
-                           x_image, spread + m * shape.c_out * plane, plane, flat_image, product_sums[m]);
+                           x_image, spread + m * shape.c_out * plane, plane, flat_image, other_sums[m]);
       }
 #endif
       continue;
     }
     const int64_t wide = ceil_div(group_out, 4), range = 8 * kPairs;
     for (int m = 0; m < set.branches; ++m) {
+      if (by_winograd[m]) continue;
       const int64_t k2 = set.branch[m].kernel * set.branch[m].kernel, per_channel = group_in * k2;
       const int64_t pairs = group_in * plan.taps[m].count, ranges = ceil_div(pairs, range);
       parallel(groups * wide * ranges, [&](int64_t task, int) {
@@ -565,23 +569,18 @@ static void conv_backward(const ConvSet& set, const float* x, const float* const
     }
   }
 #if SKNET_VEC > 1
-  if (fast_weights) {
-    bool finite = true;
-    for (int m = 0; m < set.branches; ++m) finite = winograd_weights_finish(sums[m], dweight[m]) && finite;
-    if (!finite) conv_backward(set, x, weight, dx, dweight, produce, true);
-  }
-#ifdef SKNET_AMX
-  if (tiles) {
-    bool finite = true;
-    for (int m = 0; m < set.branches; ++m) {
-      finite = tile_weights_finish(set.branch[m], plan.taps[m], tile_sums[m], dweight[m]) && finite;
+  bool finite = true;
+  for (int m = 0; m < set.branches; ++m) {
+    if (by_winograd[m]) {
+      finite = winograd_weights_finish(sums[m], dweight[m]) && finite;
+      continue;
     }
-    if (!finite) conv_backward(set, x, weight, dx, dweight, produce, true);
-  }
+#ifdef SKNET_AMX
+    if (tiles) finite = tile_weights_finish(set.branch[m], plan.taps[m], other_sums[m], dweight[m]) && finite;
 #endif
-  for (int m = 0; m < set.branches && products; ++m) {
     const int64_t k2 = set.branch[m].kernel * set.branch[m].kernel;
-    weight_product_finish(product[m], plan.taps[m], k2, product_sums[m], dweight[m]);
+    if (products) weight_product_finish(product[m], plan.taps[m], k2, other_sums[m], dweight[m]);
   }
+  if (!finite) conv_backward(set, x, weight, dx, dweight, produce, true);
 #endif
 }

@@ -227,7 +227,7 @@ static inline __attribute__((always_inline)) void put_right(Vec even, Vec odd, f
 }
 
 // 32 terms of a row -> a row of each part's tile of a left operand.
-static inline void put_left(Vec first, Vec second, float* to) {
+static inline __attribute__((always_inline)) void put_left(Vec first, Vec second, float* to) {
   const Parts a = split(first), b = split(second);
 #pragma GCC unroll 3
   for (int i = 0; i < 3; ++i) {

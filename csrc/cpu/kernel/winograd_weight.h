@@ -141,12 +141,10 @@ static void winograd_weight_tiles(const WinogradWeights& p, int64_t terms, const
 #endif
 
 // As winograd_weights_add, a piece after the other: what is transformed is multiplied while it is in the cache.
-static void winograd_weights_add_pieces(const WinogradWeights& p, int64_t images, bool first, const float* x,
-                                        int64_t x_image, const float* dz, int64_t dz_image, int64_t dz_plane,
-                                        int64_t dz_pitch) {
+static void winograd_weights_add_pieces(const WinogradWeights& p, int64_t images, bool first, const WinogradSource& x,
+                                        const WinogradSource& dz) {
   constexpr int64_t kLanes = Winograd<2>::kLanes;
   const Winograd<2>& w = p.w;
-  const WinogradSource x_source{x, x_image, w.h * w.w, w.w, 1}, dz_source{dz, dz_image, dz_plane, dz_pitch, 1};
   const int64_t columns = w.source_columns(), terms = w.image_tiles(), blocks = w.blocks();
   const int64_t v_step = terms * w.c_in + kVec, d_step = terms * w.c_out + kVec;  // not powers of two
   const int64_t all = images * w.chunks(), none = 0;
@@ -165,12 +163,11 @@ static void winograd_weights_add_pieces(const WinogradWeights& p, int64_t images
       const int64_t tile_rows = min_of(w.chunk_rows, w.tile_rows - chunk * w.chunk_rows);
       const int64_t rows = w.source_rows(tile_rows);
       for (int64_t c = 0; c < w.c_in; c += kVec) {
-        channels_last(x_source, x + i * x_image + c * x_source.plane, w.h, w.w, top - w.padding, rows, w.padding,
-                      columns, last);
+        channels_last(x, x.at + i * x.image + c * x.plane, w.h, w.w, top - w.padding, rows, w.padding, columns, last);
         winograd_input(w, tile_rows, last, columns, v + c, v_step, w.c_in);
       }
       for (int64_t c = 0; c < w.c_out; c += kVec) {
-        channels_last(dz_source, dz + i * dz_image + c * dz_plane, w.h_out, w.w_out, top, rows, 0, columns, last);
+        channels_last(dz, dz.at + i * dz.image + c * dz.plane, w.h_out, w.w_out, top, rows, 0, columns, last);
         winograd_terms_of_dz(p, tile_rows, last, d + c / kLanes * terms * kLanes + c % kLanes, d_step, kLanes);
       }
       for (int64_t f = 0; f < 16; ++f) {
@@ -183,12 +180,11 @@ static void winograd_weights_add_pieces(const WinogradWeights& p, int64_t images
   });
 }
 
-// Adds `images` images to the sums, which `first` starts. x planes (images, channels) at distance x_image an image; dz
-// planes of `dz_plane` floats in rows of dz_pitch, at distance dz_image an image.
-static void winograd_weights_add(const WinogradWeights& p, int64_t images, bool first, const float* x, int64_t x_image,
-                                 const float* dz, int64_t dz_image, int64_t dz_plane, int64_t dz_pitch) {
+// Adds `images` images of x and dz to the sums, which `first` starts.
+static void winograd_weights_add(const WinogradWeights& p, int64_t images, bool first, const WinogradSource& x,
+                                 const WinogradSource& dz) {
   if (p.pieces > 1) {
-    return winograd_weights_add_pieces(p, images, first, x, x_image, dz, dz_image, dz_plane, dz_pitch);
+    return winograd_weights_add_pieces(p, images, first, x, dz);
   }
   constexpr int64_t kLanes = Winograd<2>::kLanes;
   const Winograd<2>& w = p.w;
@@ -198,19 +194,18 @@ static void winograd_weights_add(const WinogradWeights& p, int64_t images, bool 
   const int64_t none = 0;
   for (int64_t n0 = 0; n0 < images; n0 += p.images) {
     const int64_t now = min_of(p.images, images - n0), terms = now * p.tiles();
-    float* v = shared_scratch(Shared::kPlanesC, 16 * terms * (w.c_in + w.c_out));  // (16, terms, c_in)
-    float* d = v + 16 * terms * w.c_in;                                            // (16, blocks, terms, 2 vectors)
+    float* v = shared_scratch(Shared::kTransformed, 16 * terms * (w.c_in + w.c_out));  // (16, terms, c_in)
+    float* d = v + 16 * terms * w.c_in;                                                // (16, blocks, terms, 2 vectors)
     parallel(now * (x_blocks + dz_blocks), [&](int64_t task, int worker) {
       const int64_t i = task / (x_blocks + dz_blocks), b = task % (x_blocks + dz_blocks);
       float* last = local_scratch(Local::kPlanes, worker);
       if (b < x_blocks) {
-        channels_last({x, x_image, w.h * w.w, w.w, 1}, x + (n0 + i) * x_image + b * kVec * w.h * w.w, w.h, w.w,
-                      -w.padding, rows, w.padding, columns, last);
+        channels_last(x, x.at + (n0 + i) * x.image + b * kVec * x.plane, w.h, w.w, -w.padding, rows, w.padding, columns,
+                      last);
         winograd_input(w, w.tile_rows, last, columns, v + i * p.tiles() * w.c_in + b * kVec, terms * w.c_in, w.c_in);
       } else {
         const int64_t c = (b - x_blocks) * kVec;
-        channels_last({dz, dz_image, dz_plane, dz_pitch, 1}, dz + (n0 + i) * dz_image + c * dz_plane, w.h_out, w.w_out,
-                      0, rows, 0, columns, last);
+        channels_last(dz, dz.at + (n0 + i) * dz.image + c * dz.plane, w.h_out, w.w_out, 0, rows, 0, columns, last);
         winograd_terms_of_dz(p, w.tile_rows, last, d + (c / kLanes * terms + i * p.tiles()) * kLanes + c % kLanes,
                              terms * w.c_out, kLanes);
       }

@@ -37,7 +37,9 @@ namespace sknet_ops::cpu::SKNET_ISA {
 #include "cpu/kernel/winograd.h"
 //
 #include "cpu/kernel/winograd_tiles.h"
+//
 #include "cpu/kernel/winograd_blocks.h"
+//
 #include "cpu/kernel/run_winograd.h"
 //
 #include "cpu/kernel/winograd_weight.h"

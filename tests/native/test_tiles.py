@@ -176,6 +176,16 @@ WINOGRAD = [
     (2, 128, 128, 14, 11, 3, 1, 4, 3, 1),
     (2, 272, 512, 14, 14, 3, 1, 1, 1, 1),
     (1, 64, 128, 61, 50, 3, 1, 1, 1, 1),
+    # Weights that no cache holds: input channels in parts, also uneven ones.
+    (9, 384, 256, 7, 7, 3, 1, 1, 1, 1),
+    (5, 288, 256, 6, 9, 3, 1, 1, 1, 1),
+    (4, 512, 160, 7, 7, 3, 1, 2, 2, 1),
+    (6, 512, 1024, 5, 8, 3, 1, 1, 1, 2),
+    # Few channels: dweight by pieces, of several images or of one, and the other way of stride 2 beside them.
+    (19, 64, 64, 14, 9, 3, 1, 1, 1, 1),
+    (1, 32, 64, 61, 35, 3, 1, 1, 1, 1),
+    (3, 48, 64, 27, 31, 3, 2, 2, 2, 1),
+    (2, 64, 32, 33, 30, 3, 1, 3, 3, 1),
 ]
 
 

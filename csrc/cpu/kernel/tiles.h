@@ -80,15 +80,19 @@ struct TileAhead {
 // Right operands, 32 terms after 32 terms. kStream: they come from far; kFresh: make(step, 0 .. 5) comes before a step
 // is read. A strip:
 struct StripTiles {
-  static constexpr bool kStream = true, kFresh = false;
+  static constexpr bool kStream = true, kFresh = false, kSmallFirst = false;
   static constexpr int64_t row_bytes = 64, beside = kTileSize;  // of a tile; floats to the tile of the next columns
   const float* strip;
   const float* at(int64_t step, int64_t part) const { return strip + step * kStripFloats + part * kPartFloats; }
   StripTiles from(int64_t step) const { return {strip + step * kStripFloats}; }
 };
+struct ExactTiles : StripTiles {
+  static constexpr bool kSmallFirst = true;
+  ExactTiles from(int64_t step) const { return {StripTiles::from(step)}; }
+};
 // Rows that lie apart, where each 32 terms begin at a place of their own: the taps of a convolution.
 struct RowTiles {
-  static constexpr bool kStream = false, kFresh = false;
+  static constexpr bool kStream = false, kFresh = false, kSmallFirst = false;
   static constexpr int64_t beside = kTileSide;
   const float* rows;
   const int64_t* offset;  // floats, of every 32 terms
@@ -144,8 +148,13 @@ static inline void tile_block(const float* left, const Right& right, int64_t ste
     load_right(r1), fetch(1), multiply();
     load_left(1), fetch(2), multiply();
     load_right(r0), fetch(3), multiply();
-    load_left(0), fetch(4), multiply();
+    fetch(4);
+    if constexpr (!Right::kSmallFirst) load_left(0), multiply();
     load_left(2), fetch(5), multiply();
+  }
+  if constexpr (Right::kSmallFirst) {
+    left -= steps * kStripFloats;
+    for (int64_t k = 0; k < steps; ++k, left += kStripFloats) load_left(0), load_right(right.at(k, 0)), multiply();
   }
   SKNET_TILE_STORE(0, out, bytes);
   if constexpr (J == 2) SKNET_TILE_STORE(1, out + kTileSide, bytes);

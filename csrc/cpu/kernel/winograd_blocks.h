@@ -42,7 +42,7 @@ static bool suits_winograd_blocks(const ConvShape& s) {
 
 // A strip of right operands that is made while it is read for the first time, a step ahead.
 struct FreshTiles {
-  static constexpr bool kStream = false, kFresh = true;
+  static constexpr bool kStream = false, kFresh = true, kSmallFirst = false;
   static constexpr int64_t row_bytes = 64, beside = kTileSize;
   float* strip;
   const float* floats;

@@ -131,7 +131,7 @@ static void winograd_weight_tiles(const WinogradWeights& p, int64_t terms, const
           TileAhead ahead;  // of the next sums
           ahead.later = {out + kStrip * kStrip, kStrip, kStrip};
           ahead.later_rows = ceil_div(kStrip, steps);
-          tile_product(kStrip, kStrip, left + c / kStrip * strip, StripTiles{right}, steps, out, kStrip, add || at > 0,
+          tile_product(kStrip, kStrip, left + c / kStrip * strip, ExactTiles{{right}}, steps, out, kStrip, add || at > 0,
                        ahead);
         }
       }

@@ -14,10 +14,10 @@ static bool run_winograd(const ConvShape& s, const PackedWeights& home, const Wi
   constexpr std::integral_constant<int64_t, kVec> one{};
   constexpr std::integral_constant<int64_t, 2 * kVec> two{};
 #ifdef SKNET_AMX
-  if (suits_winograd_tiles(s) && suits_winograd_blocks(s)) {
-    return winograd_blocks(plan_winograd_blocks(s), home, source, packing(two), emitter);
+  if (suits_winograd_tiles(s)) {
+    return suits_winograd_blocks(s) ? winograd_blocks(plan_winograd_blocks(s), home, source, packing(two), emitter)
+                                    : winograd_tiles(plan_winograd_tiles(s), home, source, packing(two), emitter);
   }
-  if (suits_winograd_tiles(s)) return winograd_tiles(plan_winograd_tiles(s), home, source, packing(two), emitter);
 #endif
   if (s.c_out / s.groups % (2 * kVec) == 0) return winograd(plan_winograd<2>(s), home, source, packing(two), emitter);
   return winograd(plan_winograd<1>(s), home, source, packing(one), emitter);

@@ -78,21 +78,24 @@ static bool tile_weights_finish(const ConvShape& s, const TapSet& taps, const fl
   int failed = 0;
   parallel(s.c_out, [&](int64_t co, int) {
     Vec check{};
-    for (int64_t c = 0; c < s.c_in && nine; c += kVec) {
-      const float* from = sums + co * s.c_in + c;
-      for (int64_t t = 0; t < 9; ++t) check += load(from + t * step) * broadcast(0.0f);
-      kernels_together(from, step, dw + (co * s.c_in + c) * 9);
-    }
-    for (int64_t t = 0; t < taps.count && !nine; ++t) {
-      const float* from = sums + t * step + co * s.c_in;
-      float* to = dw + co * s.c_in * kernel2 + taps.index[t];
+    if (nine) {
       for (int64_t c = 0; c < s.c_in; c += kVec) {
-        const Vec v = load(from + c);
-        check += v * broadcast(0.0f);
-        if (kernel2 == 1) {
-          store(to + c, v);
-        } else {
-          for (int64_t j = 0; j < kVec; ++j) to[(c + j) * kernel2] = v[j];
+        const float* from = sums + co * s.c_in + c;
+        for (int64_t t = 0; t < 9; ++t) check += load(from + t * step) * broadcast(0.0f);
+        kernels_together(from, step, dw + (co * s.c_in + c) * 9);
+      }
+    } else {
+      for (int64_t t = 0; t < taps.count; ++t) {
+        const float* from = sums + t * step + co * s.c_in;
+        float* to = dw + co * s.c_in * kernel2 + taps.index[t];
+        for (int64_t c = 0; c < s.c_in; c += kVec) {
+          const Vec v = load(from + c);
+          check += v * broadcast(0.0f);
+          if (kernel2 == 1) {
+            store(to + c, v);
+          } else {
+            for (int64_t j = 0; j < kVec; ++j) to[(c + j) * kernel2] = v[j];
+          }
         }
       }
     }

@@ -250,13 +250,13 @@ static bool winograd(const Winograd<V>& w, const PackedWeights& home, const Wino
   using Emit = decltype(emitter(int64_t{}, int64_t{}));
   constexpr int64_t kLanes = V * kVec, kSlice = 16;
   const int64_t slices = ceil_div(w.c_in, kSlice), block_floats = 16 * w.weight_step(), blocks = w.blocks();
-  bool stale;
-  float* u = home.get(w.groups * blocks * block_floats, &stale);
   const int64_t m_floats = 16 * w.product_step(), turned_pitch = ceil_div(w.positions(), kVec) * kVec;
   const int64_t source_rows = w.source_rows(w.chunk_rows), source_columns = w.source_columns();
   reserve_local(Local::kTile, max_of(kSlice * 9 * kLanes, m_floats + 2 * turned_pitch * kLanes));
   reserve_local(Local::kPlanes, 16 * w.input_step());
   reserve_local(Local::kRow, (source_rows * source_columns + kVec) * kVec);
+  bool stale;
+  float* u = home.get(w.groups * blocks * block_floats, &stale);  // last: what it keeps counts as filled
 
   parallel(stale ? w.groups * blocks * slices : 0, [&](int64_t task, int worker) {
     const int64_t block = task / slices, c = task % slices * kSlice, now = min_of(kSlice, w.c_in - c);

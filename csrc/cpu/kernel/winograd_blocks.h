@@ -34,10 +34,11 @@ static WinogradBlocks plan_winograd_blocks(const ConvShape& s) {
   return p;
 }
 
-// Of a convolution whose products suit tiles.
+// Of a convolution whose products suit tiles: the weights are more than 2 MB. Not what this machine's cache holds:
+// other sums are other results.
 static bool suits_winograd_blocks(const ConvShape& s) {
   const Winograd<2> w = plan_winograd<2>(s);
-  return w.tile_rows * w.tile_columns <= kStrip && 16 * w.c_in * w.c_out > second_level_floats();
+  return w.tile_rows * w.tile_columns <= kStrip && 16 * w.c_in * w.c_out > 512 * 1024;
 }
 
 // A strip of right operands that is made while it is read for the first time, a step ahead.
@@ -63,9 +64,9 @@ static bool winograd_blocks(const WinogradBlocks& plan, const PackedWeights& hom
   constexpr int64_t kLanes = kStrip, kSlice = 16;
   const Winograd<2>& w = plan.w;
   const int64_t blocks = w.blocks(), slices = ceil_div(w.c_in, kSlice), weight_step = plan.weight_step();
+  reserve_local(Local::kTile, kSlice * 9 * kLanes);
   bool stale;
   float* u = home.get(w.groups * blocks * 16 * weight_step, &stale);  // (groups, blocks, 16, c_in, lanes)
-  reserve_local(Local::kTile, kSlice * 9 * kLanes);
   parallel(stale ? w.groups * blocks * slices : 0, [&](int64_t task, int worker) {
     const int64_t block = task / slices, c = task % slices * kSlice, now = min_of(kSlice, w.c_in - c);
     float* packed = local_scratch(Local::kTile, worker);

@@ -141,8 +141,7 @@ static bool winograd_tiles(const Winograd<2>& w, const PackedWeights& home, cons
   constexpr int64_t kLanes = kStrip, kSlice = kTileTerms;
   const int64_t slices = w.c_in / kSlice, blocks = w.blocks(), strip = strip_floats(w.c_in);
   const int64_t steps = tile_steps(w.c_in);
-  bool stale;
-  float* u = home.get(w.groups * blocks * 16 * strip, &stale);  // (groups, 4 rows, blocks, 4 products, strip)
+  float* u;  // (groups, 4 rows, blocks, 4 products, strip)
   auto weights_at = [&](int64_t group, int64_t row, int64_t block) {
     return u + (((group * 4 + row) * blocks) + block) * kWinogradRow * strip;
   };
@@ -154,6 +153,8 @@ static bool winograd_tiles(const Winograd<2>& w, const PackedWeights& home, cons
   reserve_local(Local::kTile, max_of(kSlice * (9 + 16) * kLanes, kWinogradRow * m_step + out_floats));
   reserve_local(Local::kPlanes, kWinogradRow * (v_step + before_step));
   reserve_local(Local::kRow, w.together * sources * source_floats);
+  bool stale;
+  u = home.get(w.groups * blocks * 16 * strip, &stale);  // last: what it keeps counts as filled
 
   parallel(stale ? w.groups * blocks * slices : 0, [&](int64_t task, int worker) {
     const int64_t block = task / slices, c = task % slices * kSlice, now = min_of(kSlice, w.c_in - c);

@@ -30,7 +30,8 @@ static inline bool winograd_weights_on_tiles(int64_t c_in, int64_t c_out) {
 // Of few channels the sums stay in the second-level cache, and with them a piece's terms: as many pieces as this, so
 // that the result does not depend on the number of workers.
 inline constexpr int64_t kWinogradPieces = 16;
-inline constexpr int64_t kWinogradPieceFloats = 128 * 1024;
+inline constexpr int64_t kWinogradPieceFloats = 128 * 1024;  // most sums of a piece
+inline constexpr int64_t kWinogradPieceCache = 384 * 1024;   // of them and the terms at hand: of a cache of 2 MB
 
 static WinogradWeights plan_winograd_weights(const ConvShape& s) {
   WinogradWeights p{plan_winograd<2>(s), 1, nullptr};
@@ -40,7 +41,7 @@ static WinogradWeights plan_winograd_weights(const ConvShape& s) {
     return p;
   }
   const int64_t row = 16 * channels * p.w.tile_columns * s.dilation;  // floats of as many tile rows as belong together
-  const int64_t most = max_of(1, (second_level_floats() / 4 * 3 - p.piece_floats()) / row) * s.dilation;
+  const int64_t most = max_of(1, (kWinogradPieceCache - p.piece_floats()) / row) * s.dilation;
   p.w.chunk_rows = ceil_div(p.w.tile_rows, s.dilation * ceil_div(p.w.tile_rows, most)) * s.dilation;
   p.pieces = min_of(kWinogradPieces, s.n * p.w.chunks());
   return p;
@@ -131,8 +132,8 @@ static void winograd_weight_tiles(const WinogradWeights& p, int64_t terms, const
           TileAhead ahead;  // of the next sums
           ahead.later = {out + kStrip * kStrip, kStrip, kStrip};
           ahead.later_rows = ceil_div(kStrip, steps);
-          tile_product(kStrip, kStrip, left + c / kStrip * strip, ExactTiles{{right}}, steps, out, kStrip, add || at > 0,
-                       ahead);
+          tile_product(kStrip, kStrip, left + c / kStrip * strip, ExactTiles{{right}}, steps, out, kStrip,
+                       add || at > 0, ahead);
         }
       }
     }

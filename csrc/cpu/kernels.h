@@ -60,6 +60,14 @@ namespace sknet_ops::cpu::SKNET_ISA {
 //
 #include "cpu/kernel/group_product.h"
 //
+#include "cpu/kernel/emit_gradient.h"
+//
+#include "cpu/kernel/input_gradient.h"
+//
+#include "cpu/kernel/weight_pairs.h"
+//
+#include "cpu/kernel/weight_gradient.h"
+//
 #include "cpu/kernel/conv_backward.h"
 //
 #include "cpu/kernel/conv_bn_act.h"

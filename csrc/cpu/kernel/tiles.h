@@ -86,6 +86,9 @@ struct StripTiles {
   const float* at(int64_t step, int64_t part) const { return strip + step * kStripFloats + part * kPartFloats; }
   StripTiles from(int64_t step) const { return {strip + step * kStripFloats}; }
 };
+// kSmallFirst: the products of the largest parts are added after all others, which then are not rounded as the whole
+// sum is. For few terms: the sum of many is made of partial ones, and these operands are still near when they are read
+// again.
 struct ExactTiles : StripTiles {
   static constexpr bool kSmallFirst = true;
   ExactTiles from(int64_t step) const { return {StripTiles::from(step)}; }

@@ -104,6 +104,21 @@ static void winograd_weights(const float* packed, int64_t channels, float* to, i
   }
 }
 
+// Those of all groups and blocks, packed by pack() as for winograd() -> to (groups, blocks, 16, step); in each step
+// (c_in, lanes) and what is left. Local::kTile has room for kWinogradSlice * 9 * lanes.
+inline constexpr int64_t kWinogradSlice = 16;
+template <int V, typename Pack>
+static void put_winograd_weights(const Winograd<V>& w, int64_t step, Pack&& pack, float* to) {
+  constexpr int64_t kLanes = V * kVec;
+  const int64_t blocks = w.blocks(), slices = ceil_div(w.c_in, kWinogradSlice);
+  parallel(w.groups * blocks * slices, [&](int64_t task, int worker) {
+    const int64_t block = task / slices, c = task % slices * kWinogradSlice, now = min_of(kWinogradSlice, w.c_in - c);
+    float* packed = local_scratch(Local::kTile, worker);
+    pack(block / blocks, block % blocks * kLanes, c, now, packed);
+    winograd_weights<V>(packed, now, to + block * 16 * step + c * kLanes, step);
+  });
+}
+
 // Planes that a convolution reads.
 struct WinogradSource {
   const float* at;
@@ -248,22 +263,17 @@ template <int V, typename Pack, typename Emitter>
 static bool winograd(const Winograd<V>& w, const PackedWeights& home, const WinogradSource& source, Pack&& pack,
                      Emitter&& emitter) {
   using Emit = decltype(emitter(int64_t{}, int64_t{}));
-  constexpr int64_t kLanes = V * kVec, kSlice = 16;
-  const int64_t slices = ceil_div(w.c_in, kSlice), block_floats = 16 * w.weight_step(), blocks = w.blocks();
+  constexpr int64_t kLanes = V * kVec;
+  const int64_t block_floats = 16 * w.weight_step(), blocks = w.blocks();
   const int64_t m_floats = 16 * w.product_step(), turned_pitch = ceil_div(w.positions(), kVec) * kVec;
   const int64_t source_rows = w.source_rows(w.chunk_rows), source_columns = w.source_columns();
-  reserve_local(Local::kTile, max_of(kSlice * 9 * kLanes, m_floats + 2 * turned_pitch * kLanes));
+  reserve_local(Local::kTile, max_of(kWinogradSlice * 9 * kLanes, m_floats + 2 * turned_pitch * kLanes));
   reserve_local(Local::kPlanes, 16 * w.input_step());
   reserve_local(Local::kRow, (source_rows * source_columns + kVec) * kVec);
-  bool stale;
-  float* u = home.get(w.groups * blocks * block_floats, &stale);  // last: what it keeps counts as filled
+  bool stale;  // after all that may fail: what is kept counts as filled
+  float* u = home.get(w.groups * blocks * block_floats, &stale);
 
-  parallel(stale ? w.groups * blocks * slices : 0, [&](int64_t task, int worker) {
-    const int64_t block = task / slices, c = task % slices * kSlice, now = min_of(kSlice, w.c_in - c);
-    float* packed = local_scratch(Local::kTile, worker);
-    pack(block / blocks, block % blocks * kLanes, c, now, packed);
-    winograd_weights<V>(packed, now, u + block * block_floats + c * kLanes, w.weight_step());
-  });
+  if (stale) put_winograd_weights(w, w.weight_step(), pack, u);
 
   const WinogradTasks<V> tasks(w);
   int64_t lane[kVec];  // a vector of channels as the taps of one

@@ -61,18 +61,13 @@ template <typename Pack, typename Emitter>
 static bool winograd_blocks(const WinogradBlocks& plan, const PackedWeights& home, const WinogradSource& source,
                             Pack&& pack, Emitter&& emitter) {
   using Emit = decltype(emitter(int64_t{}, int64_t{}));
-  constexpr int64_t kLanes = kStrip, kSlice = 16;
+  constexpr int64_t kLanes = kStrip;
   const Winograd<2>& w = plan.w;
-  const int64_t blocks = w.blocks(), slices = ceil_div(w.c_in, kSlice), weight_step = plan.weight_step();
-  reserve_local(Local::kTile, kSlice * 9 * kLanes);
+  const int64_t blocks = w.blocks(), weight_step = plan.weight_step();
+  reserve_local(Local::kTile, kWinogradSlice * 9 * kLanes);
   bool stale;
   float* u = home.get(w.groups * blocks * 16 * weight_step, &stale);  // (groups, blocks, 16, c_in, lanes)
-  parallel(stale ? w.groups * blocks * slices : 0, [&](int64_t task, int worker) {
-    const int64_t block = task / slices, c = task % slices * kSlice, now = min_of(kSlice, w.c_in - c);
-    float* packed = local_scratch(Local::kTile, worker);
-    pack(block / blocks, block % blocks * kLanes, c, now, packed);
-    winograd_weights<2>(packed, now, u + block * 16 * weight_step + c * kLanes, weight_step);
-  });
+  if (stale) put_winograd_weights(w, weight_step, pack, u);
 
   const int64_t strip = strip_floats(plan.part), strips = plan.strips(), out_floats = plan.out_floats();
   const int64_t v_step = strips * strip + kVec, m_step = strips * kStrip * kLanes + kVec;

@@ -89,7 +89,7 @@ static inline __attribute__((always_inline)) void put_winograd_terms(const float
 }
 
 // The transformed weights of 32 channels, (4, 32, lanes) -> 32 terms of four strips of right operands, `step` apart.
-static void put_winograd_weights(const float* from, float* to, int64_t step) {
+static void put_winograd_strips(const float* from, float* to, int64_t step) {
   for (int64_t f = 0; f < kWinogradRow; ++f, from += kTileTerms * kStrip, to += step) {
     put_winograd_terms(from, 0, kTileSide, to);
   }
@@ -141,10 +141,6 @@ static bool winograd_tiles(const Winograd<2>& w, const PackedWeights& home, cons
   constexpr int64_t kLanes = kStrip, kSlice = kTileTerms;
   const int64_t slices = w.c_in / kSlice, blocks = w.blocks(), strip = strip_floats(w.c_in);
   const int64_t steps = tile_steps(w.c_in);
-  float* u;  // (groups, 4 rows, blocks, 4 products, strip)
-  auto weights_at = [&](int64_t group, int64_t row, int64_t block) {
-    return u + (((group * 4 + row) * blocks) + block) * kWinogradRow * strip;
-  };
   const int64_t strips = ceil_div(w.tiles(), kStrip), v_step = strips * strip + kVec;
   const int64_t before_step = w.image_tiles() * kVec + kVec, m_step = strips * kStrip * kLanes + kVec;
   const int64_t source_rows = w.source_rows(w.chunk_rows), source_columns = w.source_columns();
@@ -153,8 +149,11 @@ static bool winograd_tiles(const Winograd<2>& w, const PackedWeights& home, cons
   reserve_local(Local::kTile, max_of(kSlice * (9 + 16) * kLanes, kWinogradRow * m_step + out_floats));
   reserve_local(Local::kPlanes, kWinogradRow * (v_step + before_step));
   reserve_local(Local::kRow, w.together * sources * source_floats);
-  bool stale;
-  u = home.get(w.groups * blocks * 16 * strip, &stale);  // last: what it keeps counts as filled
+  bool stale;  // after all that may fail: what is kept counts as filled
+  float* u = home.get(w.groups * blocks * 16 * strip, &stale);  // (groups, 4 rows, blocks, 4 products, strip)
+  auto weights_at = [&](int64_t group, int64_t row, int64_t block) {
+    return u + (((group * 4 + row) * blocks) + block) * kWinogradRow * strip;
+  };
 
   parallel(stale ? w.groups * blocks * slices : 0, [&](int64_t task, int worker) {
     const int64_t block = task / slices, c = task % slices * kSlice, now = min_of(kSlice, w.c_in - c);
@@ -163,8 +162,8 @@ static bool winograd_tiles(const Winograd<2>& w, const PackedWeights& home, cons
     pack(block / blocks, block % blocks * kLanes, c, now, packed);
     winograd_weights<2>(packed, kSlice, whole, kSlice * kLanes);
     for (int64_t row = 0; row < 4; ++row) {
-      put_winograd_weights(whole + row * kWinogradRow * kSlice * kLanes,
-                           weights_at(block / blocks, row, block % blocks) + c / kTileTerms * kStripFloats, strip);
+      put_winograd_strips(whole + row * kWinogradRow * kSlice * kLanes,
+                          weights_at(block / blocks, row, block % blocks) + c / kTileTerms * kStripFloats, strip);
     }
   });
 

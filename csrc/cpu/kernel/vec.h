@@ -15,6 +15,10 @@ using Wide = double;
 static inline void add_wide(Wide& to, Vec v) { to += static_cast<double>(v); }
 static inline void add_product(Wide& to, Vec a, Vec b) { to += static_cast<double>(a) * static_cast<double>(b); }
 static inline double sum_wide(const Wide& v) { return v; }
+using Doubles = double;
+inline constexpr int kDoubles = 1;
+static inline Doubles load_doubles(const float* p) { return static_cast<double>(*p); }
+static inline double sum_doubles(const Doubles& v) { return v; }
 static inline Vec relu(Vec v) { return v < 0.0f ? 0.0f : v; }
 static inline Vec keep_if_positive(Vec v, Vec mask) { return mask <= 0.0f ? 0.0f : v; }
 #else
@@ -36,9 +40,9 @@ static inline void add_product(Wide& to, Vec a, Vec b) {
 // Halves onto each other: a chain of lanes would wait for every one of them.
 typedef double Double2 __attribute__((vector_size(16)));
 typedef double Double4 __attribute__((vector_size(32)));
+static inline double sum_doubles(const Double2& v) { return v[0] + v[1]; }
 static inline double sum_doubles(const Double4& v) {
-  const Double2 half = __builtin_shufflevector(v, v, 0, 1) + __builtin_shufflevector(v, v, 2, 3);
-  return half[0] + half[1];
+  return sum_doubles(__builtin_shufflevector(v, v, 0, 1) + __builtin_shufflevector(v, v, 2, 3));
 }
 #if SKNET_VEC == 4
 static inline double sum_wide(const Wide& v) { return sum_doubles(v); }
@@ -56,6 +60,14 @@ static inline double sum_wide(const Wide& v) {
 }
 #endif
 #endif
+
+// A register of doubles.
+inline constexpr int kDoubles = SKNET_VEC / 2;
+typedef double Doubles __attribute__((vector_size(SKNET_VEC * 4)));
+static inline Doubles load_doubles(const float* p) {
+  typedef float Floats __attribute__((vector_size(SKNET_VEC * 2), aligned(4), may_alias));
+  return __builtin_convertvector(*reinterpret_cast<const Floats*>(p), Doubles);
+}
 
 typedef float Vec4 __attribute__((vector_size(16)));
 static inline float sum4(Vec4 v) { return (v[0] + v[2]) + (v[1] + v[3]); }
@@ -147,55 +159,54 @@ static inline Vec keep_some(Vec v, int64_t n) {
 #endif
 }
 
-// to[j * to_step + i] = from[i * from_step + j] for i, j < kVec.
-static inline void transpose(const float* from, int64_t from_step, float* to, int64_t to_step) {
+// to[j * to_step + i] = from[i * from_step + j * Step] for i < kVec and j < columns, Step 1 or 2. Goes by four floats
+// of each row, and may read and write the columns past `columns` that the last four have. Blocks of 4 x 4 are put into
+// place as they are loaded, by another unit than the one that shuffles.
+template <int Step>
+static inline void transpose_columns(const float* from, int64_t from_step, float* to, int64_t to_step,
+                                     int64_t columns) {
 #if SKNET_VEC >= 8
 #if SKNET_VEC == 16
 #define SKNET_QUARTERS(a, b, i, j, k, l)                                                                            \
   __builtin_shufflevector(a, b, i, j, k, l, i + 4, j + 4, k + 4, l + 4, i + 8, j + 8, k + 8, l + 8, i + 12, j + 12, \
                           k + 12, l + 12)
+  auto rows = [from_step](const float* f) {
+    __m512 v = _mm512_castps128_ps512(_mm_loadu_ps(f));
+    v = _mm512_insertf32x4(v, _mm_loadu_ps(f + 4 * from_step), 1);
+    v = _mm512_insertf32x4(v, _mm_loadu_ps(f + 8 * from_step), 2);
+    return reinterpret_cast<Vec>(_mm512_insertf32x4(v, _mm_loadu_ps(f + 12 * from_step), 3));
+  };
 #else
 #define SKNET_QUARTERS(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l, i + 4, j + 4, k + 4, l + 4)
+  auto rows = [from_step](const float* f) {
+    const __m256 v = _mm256_castps128_ps256(_mm_loadu_ps(f));
+    return reinterpret_cast<Vec>(_mm256_insertf128_ps(v, _mm_loadu_ps(f + 4 * from_step), 1));
+  };
 #endif
   constexpr int kOther = kVec;  // where the second operand's lanes start
-  Vec s[kVec];                  // s[4 * i + j]: of rows 4 * i to 4 * i + 3, every fourth column from j on
 #pragma GCC unroll 4
-  for (int i = 0; i < kVec / 4; ++i) {
-    const float* f = from + 4 * i * from_step;
-    const Vec r0 = load(f), r1 = load(f + from_step), r2 = load(f + 2 * from_step), r3 = load(f + 3 * from_step);
+  for (int64_t j = 0; j < columns; j += 4 / Step, from += 4, to += 4 / Step * to_step) {
+    // Rows i, 4 + i .. of four columns.
+    const Vec r0 = rows(from), r1 = rows(from + from_step), r2 = rows(from + 2 * from_step);
+    const Vec r3 = rows(from + 3 * from_step);
     const Vec low01 = SKNET_QUARTERS(r0, r1, 0, kOther, 1, kOther + 1);
     const Vec low23 = SKNET_QUARTERS(r2, r3, 0, kOther, 1, kOther + 1);
     const Vec high01 = SKNET_QUARTERS(r0, r1, 2, kOther + 2, 3, kOther + 3);
     const Vec high23 = SKNET_QUARTERS(r2, r3, 2, kOther + 2, 3, kOther + 3);
-    s[4 * i] = SKNET_QUARTERS(low01, low23, 0, 1, kOther, kOther + 1);
-    s[4 * i + 1] = SKNET_QUARTERS(low01, low23, 2, 3, kOther + 2, kOther + 3);
-    s[4 * i + 2] = SKNET_QUARTERS(high01, high23, 0, 1, kOther, kOther + 1);
-    s[4 * i + 3] = SKNET_QUARTERS(high01, high23, 2, 3, kOther + 2, kOther + 3);
+    store(to, SKNET_QUARTERS(low01, low23, 0, 1, kOther, kOther + 1));
+    if constexpr (Step == 1) store(to + to_step, SKNET_QUARTERS(low01, low23, 2, 3, kOther + 2, kOther + 3));
+    store(to + 2 / Step * to_step, SKNET_QUARTERS(high01, high23, 0, 1, kOther, kOther + 1));
+    if constexpr (Step == 1) store(to + 3 * to_step, SKNET_QUARTERS(high01, high23, 2, 3, kOther + 2, kOther + 3));
   }
 #undef SKNET_QUARTERS
-#pragma GCC unroll 4
-  for (int j = 0; j < 4; ++j) {
-#if SKNET_VEC == 16
-#define SKNET_HALVES(a, b, i, j)                                                                                     \
-  __builtin_shufflevector(a, b, i, i + 1, i + 2, i + 3, i + 8, i + 9, i + 10, i + 11, j, j + 1, j + 2, j + 3, j + 8, \
-                          j + 9, j + 10, j + 11)
-    const Vec even0 = SKNET_HALVES(s[j], s[4 + j], 0, 16), even1 = SKNET_HALVES(s[8 + j], s[12 + j], 0, 16);
-    const Vec odd0 = SKNET_HALVES(s[j], s[4 + j], 4, 20), odd1 = SKNET_HALVES(s[8 + j], s[12 + j], 4, 20);
-    store(to + j * to_step, SKNET_HALVES(even0, even1, 0, 16));
-    store(to + (4 + j) * to_step, SKNET_HALVES(odd0, odd1, 0, 16));
-    store(to + (8 + j) * to_step, SKNET_HALVES(even0, even1, 4, 20));
-    store(to + (12 + j) * to_step, SKNET_HALVES(odd0, odd1, 4, 20));
-#undef SKNET_HALVES
 #else
-    store(to + j * to_step, __builtin_shufflevector(s[j], s[4 + j], 0, 1, 2, 3, 8, 9, 10, 11));
-    store(to + (4 + j) * to_step, __builtin_shufflevector(s[j], s[4 + j], 4, 5, 6, 7, 12, 13, 14, 15));
-#endif
-  }
-#else
-  for (int i = 0; i < kVec; ++i) {
-    for (int j = 0; j < kVec; ++j) to[j * to_step + i] = from[i * from_step + j];
+  for (int64_t i = 0; i < kVec; ++i) {
+    for (int64_t j = 0; j < columns; ++j) to[j * to_step + i] = from[i * from_step + j * Step];
   }
 #endif
+}
+static inline void transpose(const float* from, int64_t from_step, float* to, int64_t to_step) {
+  transpose_columns<1>(from, from_step, to, to_step, kVec);
 }
 
 static inline int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }

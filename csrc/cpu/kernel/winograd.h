@@ -47,9 +47,12 @@ static Winograd<V> plan_winograd(const ConvShape& s) {
   w.tile_columns = ceil_div(s.w_out, 2 * s.dilation) * s.dilation;
   const int64_t room = kWinogradChunk / (16 * w.c_in), most = min_of(56, room);  // tiles
   w.chunk_rows = min_of(w.tile_rows, s.dilation * max_of(1, most / (w.tile_columns * s.dilation)));
-  // Small maps share what is read of the weights, where these are too many for the second-level cache.
-  if (w.chunks() == 1 && w.c_in * w.c_out >= 4096) {
-    w.together = max_of(1, min_of(min_of(s.n, room / w.tiles()), kWinogradEmits / w.c_out));
+  // Small maps share what is read of the weights, where these are too many for the second-level cache, or, a few of
+  // them, for the first-level one.
+  const int64_t weights = w.c_in * w.c_out;
+  if (w.chunks() == 1 && weights >= 1024) {
+    const int64_t tiles = weights >= 4096 ? room : room / 4;
+    w.together = max_of(1, min_of(min_of(s.n, tiles / w.tiles()), kWinogradEmits / w.c_out));
   }
   return w;
 }
@@ -126,6 +129,17 @@ struct WinogradSource {
   int64_t step;                 // between columns: 1 or 2
 };
 
+// A row of kVec planes, `columns` of it -> (columns, kVec). left: floats in the last plane from `from` on.
+template <int Step>
+static inline void row_channels_last(const float* from, int64_t plane, int64_t columns, int64_t left, float* to) {
+  constexpr int64_t kAtOnce = 4 / Step;  // columns
+  const int64_t many = min_of(ceil_div(columns, kAtOnce), left / 4) * kAtOnce;
+  transpose_columns<Step>(from, plane, to, kVec, many);
+  for (int64_t j = many; j < columns; ++j) {
+    for (int64_t i = 0; i < kVec; ++i) to[j * kVec + i] = from[i * plane + j * Step];
+  }
+}
+
 // kVec planes of (h, w), from `planes` on -> to[row * to_pitch + column] of kVec channels: rows from `first` on,
 // columns from `left` on, zero outside. Needs room for a vector of columns behind the last row.
 static void channels_last(const WinogradSource& s, const float* planes, int64_t h, int64_t w, int64_t first,
@@ -136,24 +150,13 @@ static void channels_last(const WinogradSource& s, const float* planes, int64_t 
       fill_zero(to, to_pitch * kVec);
       continue;
     }
+    const int64_t at = r * s.pitch;
     fill_zero(to, left * kVec);
-    for (int64_t c = 0; c < w; c += kVec) {  // may write into the next row, whose turn comes later
-      const int64_t at = r * s.pitch + c * s.step, now = min_of(kVec, w - c);
-      float* out = to + (left + c) * kVec;
-      if (s.step == 1 && at + kVec <= length) {
-        transpose(planes + at, s.plane, out, kVec);
-        continue;
-      }
-      float part[kVec * kVec] = {};
-      for (int i = 0; i < kVec; ++i) {
-        const float* from = planes + at + i * s.plane;
-        if (s.step == 1) {
-          copy_row(from, now, part + i * kVec);
-        } else {
-          copy_every_other(from, now, part + i * kVec);
-        }
-      }
-      transpose(part, kVec, out, kVec);
+    // May write into the next row, whose turn comes later.
+    if (s.step == 1) {
+      row_channels_last<1>(planes + at, s.plane, w, length - at, to + left * kVec);
+    } else {
+      row_channels_last<2>(planes + at, s.plane, w, length - at, to + left * kVec);
     }
     fill_zero(to + (left + w) * kVec, (to_pitch - left - w) * kVec);
   }

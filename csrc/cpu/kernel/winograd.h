@@ -290,8 +290,8 @@ static bool winograd(const Winograd<V>& w, const PackedWeights& home, const Wino
     float* m = local_scratch(Local::kTile, worker);
     float *out = m + m_floats, *turned = out + turned_pitch * kLanes;
     EmitArray<Emit, kWinogradEmits> emit;
-    for (int64_t i = 0; i < now * channels; ++i) {
-      emit.put(i, emitter(n0 + i / channels, first_channel + i % channels));
+    for (int64_t i = 0; i < now; ++i) {
+      for (int64_t c = 0; c < channels; ++c) emit.put(i * channels + c, emitter(n0 + i, first_channel + c));
     }
     Vec check{};
     for (int64_t chunk = 0; chunk < w.chunks(); ++chunk) {

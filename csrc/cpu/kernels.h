@@ -68,6 +68,8 @@ namespace sknet_ops::cpu::SKNET_ISA {
 //
 #include "cpu/kernel/weight_gradient.h"
 //
+#include "cpu/kernel/group_gradient.h"
+//
 #include "cpu/kernel/conv_backward.h"
 //
 #include "cpu/kernel/conv_bn_act.h"

@@ -22,80 +22,42 @@ template <typename Produce>
 static void conv_backward_by_group(const ConvSet& set, const BackwardPlans& plans, const float* x,
                                    const float* const* weight, float* dx, float* const* dweight, Produce&& produce) {
   const ConvShape& shape = set.branch[0];
-  const PlaneLayout& in = plans.forward.layout;
-  const int64_t hw_in = shape.h * shape.w, group_in = set.group_in(), group_out = set.group_out();
-  const int64_t channels = set.channels(), groups = shape.groups;
-  // The weight gradient reads dz with the rows of x: zero between them, so that the garbage of x counts for nothing.
-  const int64_t vectors = ceil_div((shape.h_out - 1) * in.pitch + shape.w_out, kVec), flat = vectors * kVec;
+  const int64_t hw_in = shape.h * shape.w, group_out = set.group_out(), channels = set.channels();
+  const GroupWeightGradient weight_gradient(set, plans.forward, dweight);
   TapInputGradient input_gradient(set, plans.branch);
   if (dx != nullptr) input_gradient.pack(weight);
-  // As many images at a time as fit a second-level cache. Where the weight gradient ends in sums across vectors,
-  // small maps must not pay for those for every image.
-  const bool products = suits_group_product(set);
-  const GroupProduct product = GroupProduct::of(set, in);
-  const int64_t x_image = products ? product.x_floats() : group_in * in.channel;
-  const int64_t flat_image = products ? product.dz_floats() : group_out * flat;
-  const int64_t dz_image = group_out * plans.dz_channel, flat_plane = products ? product.dz_plane : flat;
+  // As many images at a time as fit a second-level cache.
+  const int64_t x_image = weight_gradient.x_floats(), flat_image = weight_gradient.dz_floats();
+  const int64_t dz_image = group_out * plans.dz_channel;
   const int64_t chunk = max_of(1, min_of(shape.n, 96 * 1024 / (x_image + dz_image + flat_image)));
-  if (!products) clear_weights(set, dweight);
-  // Products: planes on their way to having channels side by side, and the sums of all branches.
-  const int64_t turning = products ? max_of(kVec * in.channel, product.dz_floats()) : 0;
-  [[maybe_unused]] int64_t sums_at[kMaxBranches];
-  int64_t sum_floats = 0;
-  for (int m = 0; m < set.branches; ++m) {
-    sums_at[m] = sum_floats;
-    if (products) sum_floats += product.sum_floats(plans.forward.taps[m].count);
-  }
-  reserve_local(Local::kPlanes, chunk * x_image + turning);
+  reserve_local(Local::kPlanes, chunk * x_image + weight_gradient.turning_floats());
   reserve_local(Local::kPlanesB, chunk * (dz_image + flat_image));
-  reserve_local(Local::kSums, sum_floats + product.offset_floats());
-  parallel(groups, [&](int64_t group, int worker) {
+  reserve_local(Local::kSums, weight_gradient.sum_floats());
+  parallel(shape.groups, [&](int64_t group, int worker) {
     float* planes = local_scratch(Local::kPlanes, worker);
-    float* turn = planes + chunk * x_image;
+    float* turning = planes + chunk * x_image;
     float* dz = local_scratch(Local::kPlanesB, worker);
-    float* spread = dz + chunk * dz_image;
+    float* flat = dz + chunk * dz_image;
     float* row = local_scratch(Local::kRow, worker);
     float* sums = local_scratch(Local::kSums, worker);
-    [[maybe_unused]] int64_t* columns = reinterpret_cast<int64_t*>(sums + sum_floats);
     for (int64_t n0 = 0; n0 < shape.n; n0 += chunk) {
       const int64_t now = min_of(chunk, shape.n - n0);
       for (int m = 0; m < set.branches; ++m) {
         const PlaneLayout& layout = plans.branch[m].layout;
         for (int64_t i = 0; i < now; ++i) {
-          const float* from = x + ((n0 + i) * channels + set.first_in(m, group)) * hw_in;
-          for (int64_t c = 0; c < group_in && (m == 0 || set.split); ++c) {
-            const int64_t place = products ? c % kVec : c;
-            pad_plane(in, from + c * hw_in, (products ? turn : planes + i * x_image) + place * in.channel);
-#if SKNET_VEC > 1
-            if (products && place + 1 == kVec) {
-              group_product_x(product, turn, c + 1 - kVec, planes + i * x_image);
-            }
-#endif
+          float *x_at = planes + i * x_image, *flat_at = flat + i * flat_image;
+          if (m == 0 || set.split) {
+            weight_gradient.put_x(x + ((n0 + i) * channels + set.first_in(m, group)) * hw_in, turning, x_at);
           }
           for (int64_t co = 0; co < group_out; ++co) {
-            float* plane = products ? turn + co * flat_plane : row;
+            float* plane = weight_gradient.place(co, turning, row);
             produce(m, n0 + i, group * group_out + co, plane);
             if (dx != nullptr) pad_plane(layout, plane, dz + i * dz_image + co * layout.channel);
-            if (!products) {
-              spread_rows(row, shape.h_out, shape.w_out, in.pitch, flat, spread + i * flat_image + co * flat);
-            }
+            weight_gradient.put_dz(co, plane, turning, flat_at);
           }
-#if SKNET_VEC > 1
-          if (products) {
-            group_product_dz(product, turn, spread + i * flat_image);
-            group_product_add(product, plans.forward.taps[m], planes + i * x_image, spread + i * flat_image,
-                              n0 + i == 0, columns, sums + sums_at[m]);
-          }
-#endif
+          weight_gradient.add_image(m, x_at, flat_at, n0 + i == 0, sums);
         }
-        const int64_t k2 = set.branch[m].kernel * set.branch[m].kernel, per_channel = group_in * k2;
-        for (int64_t co = 0; co < group_out && !products;) {
-          const ChannelBlock b = weight_block_at(group_out, co);
-          weight_pairs(plans.forward.taps[m], k2, 0, group_in * plans.forward.taps[m].count, planes, in.channel,
-                       x_image, spread + co * flat, flat, flat_image, now, vectors, b.size,
-                       dweight[m] + (group * group_out + co) * per_channel, per_channel);
-          co += b.size;
-        }
+        weight_gradient.add_images(m, group, now, planes, flat);
         for (int64_t i = 0; i < now && dx != nullptr; ++i) {
           for (int64_t j = 0; j < input_gradient.targets().count(); ++j) {
             input_gradient.add(m, n0 + i, group, input_gradient.targets().at(j), dz + i * dz_image, dx, worker);
@@ -103,13 +65,7 @@ static void conv_backward_by_group(const ConvSet& set, const BackwardPlans& plan
         }
       }
     }
-#if SKNET_VEC > 1
-    for (int m = 0; m < set.branches && products; ++m) {
-      const int64_t k2 = set.branch[m].kernel * set.branch[m].kernel;
-      group_product_finish(product, plans.forward.taps[m], k2, sums + sums_at[m],
-                           dweight[m] + group * group_out * group_in * k2);
-    }
-#endif
+    weight_gradient.finish(group, sums);
   });
 }
 

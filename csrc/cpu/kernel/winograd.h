@@ -293,6 +293,18 @@ static bool winograd(const Winograd<V>& w, const PackedWeights& home, const Wino
     for (int64_t i = 0; i < now; ++i) {
       for (int64_t c = 0; c < channels; ++c) emit.put(i * channels + c, emitter(n0 + i, first_channel + c));
     }
+    // The inputs of the next task, a line of them with each step of the last of the 16 products of a block: of the
+    // others it is the weights that come.
+    const bool more = task + 1 < tasks.count();
+    const auto next = tasks.at(more ? task + 1 : task);
+    auto next_inputs = [&](int64_t f, int64_t steps) {
+      const int64_t floats = w.c_in * source.plane, products = min_of(16 / next.images, ceil_div(floats, steps * 16));
+      const int64_t at = f - (16 - products * next.images);
+      if (!more || products == 0 || at < 0 || (next.n0 == n0 && next.group == group)) return Coming{};
+      const int64_t share = ceil_div(floats, products);
+      const float* image = source.at + (next.n0 + at / products) * source.image + next.group * floats;
+      return Coming::within(image + at % products * share, share, steps);
+    };
     Vec check{};
     for (int64_t chunk = 0; chunk < w.chunks(); ++chunk) {
       const int64_t tile_rows = min_of(w.chunk_rows, w.tile_rows - chunk * w.chunk_rows);
@@ -309,9 +321,11 @@ static bool winograd(const Winograd<V>& w, const PackedWeights& home, const Wino
       const int64_t tiles = (now - 1) * w.image_tiles() + tile_rows * w.tile_columns;
       for (int64_t block = first; block < last; ++block) {
         const float* weights = u + (group * blocks + block) * block_floats;
+        const int64_t steps = w.c_in * ceil_div(tiles, kMostColumns);
         for (int64_t f = 0; f < 16; ++f) {
+          Coming coming = chunk + 1 == w.chunks() && block == first ? next_inputs(f, steps) : Coming{};
           lane_rows<V>(inputs, w.c_in / kVec, v + f * w.input_step(), weights + f * w.weight_step(), 1, tiles,
-                       m + f * w.product_step(), chunk == 0);
+                       m + f * w.product_step(), chunk == 0, false, coming);
         }
         for (int64_t i = 0; i < now; ++i) {
           winograd_output(w, m + i * w.image_tiles() * kLanes, tile_rows, rows, out, &check);

@@ -246,6 +246,12 @@ CONV = [
     ConvCase("many channels dilated by 3 without padding", 1, 64, (19, 22), 64, padding=0, dilation=3, relu=False),
     ConvCase("more channels in than out with more padding", 1, 96, (17, 31), 64, padding=2),
     ConvCase("many channels and more padding than the kernel reaches", 3, 96, (8, 20), 32, padding=3),
+    # The same by several images at a time, tiles at the edges with one row or column of outputs, or with no other.
+    ConvCase("groups of 32 on odd maps", 6, 64, (7, 9), 64, groups=2),
+    ConvCase("groups of 32 on odd maps dilated", 7, 96, (7, 5), 96, groups=3, padding=2, dilation=2),
+    ConvCase("groups of 16 dilated by 3", 5, 32, (13, 8), 32, groups=2, padding=3, dilation=3),
+    ConvCase("groups of 32 on one row", 7, 64, (1, 90), 64, groups=2),
+    ConvCase("groups of 32 on one column", 7, 64, (90, 1), 64, groups=2),
     # Enough channels for the weight gradient as a matrix product, and enough images for several of them.
     ConvCase("many channels pointwise", 3, 48, (9, 11), 64, kernel=1, padding=0, residual=True),
     ConvCase("many channels pointwise on whole vectors", 7, 64, (32, 32), 128, kernel=1, padding=0, relu=False),
@@ -295,6 +301,7 @@ ATTENTION = [
     AttentionCase("one image", 1, 33, (13, 7), 4, 15),
     AttentionCase("convolution weights", 5, 15, (2, 2), 2, 9, rank_4_weights=True),
     AttentionCase("many channels on one value", 7, 130, (1, 1), 2, 17),
+    AttentionCase("many images", 21, 70, (2, 3), 2, 35),
 ]
 
 POOL = [

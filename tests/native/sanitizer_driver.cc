@@ -100,6 +100,8 @@ constexpr ConvCase kConv[] = {
     {1, 3, 5, 70, 3, 1, 7, 1, 3, 1, true, false},     // rows of many vectors
     {1, 4, 16, 32, 8, 1, 3, 1, 0, 1, true, false},    // no padding, whole vectors
     {1, 64, 13, 11, 64, 1, 3, 1, 1, 1, true, true},   // Winograd's way, there and back
+    {6, 64, 7, 9, 64, 2, 3, 1, 2, 2, true, false},    // the same by several images, odd maps
+    {7, 64, 1, 90, 64, 2, 3, 1, 1, 1, true, false},   // one row
     {2, 48, 9, 11, 64, 1, 1, 1, 0, 1, true, true},    // weight gradient as a matrix product
     {2, 80, 13, 14, 64, 1, 3, 2, 1, 1, true, false},  // the same for nine taps over phases
     {3, 65, 5, 7, 144, 1, 1, 1, 0, 1, true, true},    // products on tiles, strips made once

@@ -30,9 +30,44 @@ struct Winograd {
   int64_t blocks() const { return c_out / kLanes; }      // of a group
   int64_t start(int64_t tile) const { return tile / dilation * 2 * dilation + tile % dilation; }
   int64_t positions() const { return 2 * chunk_rows * w_out; }
+  // Of `length` rows or columns of outputs, tiles that have both of theirs.
+  int64_t whole(int64_t length) const {
+    const int64_t last = (ceil_div(length, 2 * dilation) - 1) * dilation;  // first of the last that belong together
+    return last + max_of(0, min_of(dilation, length - dilation - 2 * last));
+  }
   // Of the source, padded: what the tiles of `rows` tile rows read.
   int64_t source_rows(int64_t rows) const { return start(rows - 1) + 3 * dilation + 1; }
   int64_t source_columns() const { return max_of(start(tile_columns - 1) + 3 * dilation + 1, padding + w); }
+};
+
+// Where the tiles of a chunk of some images lie among the terms of the 16 products. The last product in each direction
+// serves only a tile's second row or column of outputs, and tiles at the edge may have none. Those that stick out on
+// the right come first and those below last, so that what each product is wanted for is one run.
+struct TileOrder {
+  int64_t images, rows, columns;
+  int64_t whole_rows, whole_columns;  // of tiles with both rows, both columns of outputs
+
+  int64_t right() const { return images * whole_rows * (columns - whole_columns); }
+  int64_t inside() const { return images * whole_rows * whole_columns; }
+  int64_t below() const { return images * (rows - whole_rows) * whole_columns; }
+  int64_t all() const { return images * rows * columns; }
+  int64_t place(int64_t image, int64_t row, int64_t column) const {
+    const bool under = row >= whole_rows, beside = column >= whole_columns;
+    const int64_t high = under ? rows - whole_rows : whole_rows,
+                  wide = beside ? columns - whole_columns : whole_columns;
+    const int64_t first = under ? right() + inside() + (beside ? below() : 0) : beside ? 0 : right();
+    if (under) row -= whole_rows;
+    if (beside) column -= whole_columns;
+    return first + (image * high + row) * wide + column;
+  }
+  struct Run {
+    int64_t first, count;
+  };
+  Run wanted(int64_t f) const {
+    const bool last_row = f / 4 == 3, last_column = f % 4 == 3;
+    if (last_row) return last_column ? Run{right(), inside()} : Run{0, right() + inside()};
+    return last_column ? Run{right(), inside() + below()} : Run{0, all()};
+  }
 };
 
 inline constexpr int64_t kWinogradEmits = 1024;        // most output planes of a task
@@ -171,13 +206,14 @@ static inline void winograd_terms(Vec d0, Vec d1, Vec d2, Vec d3, Put&& put) {
   put(3, d1 - d3);
 }
 
-// B^T d B of every tile of `rows` tile rows of kVec channels: to[f * f_step + tile * step]. pitch: of `last`.
-template <int V>
-static void winograd_input(const Winograd<V>& w, int64_t rows, const float* last, int64_t pitch, float* to,
-                           int64_t f_step, int64_t step) {
+// B^T d B of every tile of `rows` tile rows of kVec channels: place(row, column)[f * f_step]. pitch: of `last`.
+template <int V, typename Place>
+static void winograd_input(const Winograd<V>& w, int64_t rows, const float* last, int64_t pitch, int64_t f_step,
+                           Place&& place) {
   const int64_t d = w.dilation;
   for (int64_t i = 0; i < rows; ++i) {
-    for (int64_t t = 0; t < w.tile_columns; ++t, to += step) {
+    for (int64_t t = 0; t < w.tile_columns; ++t) {
+      float* to = place(i, t);
       const float* from = last + (w.start(i) * pitch + w.start(t)) * kVec;
       Vec terms[4][4];
 #pragma GCC unroll 4
@@ -195,11 +231,11 @@ static void winograd_input(const Winograd<V>& w, int64_t rows, const float* last
   }
 }
 
-// A^T m A of every tile of a chunk of an image: m (16, tiles, lanes) -> out (rows, w_out, lanes). Adds zero times
-// every output to `check`.
-template <int V>
+// A^T m A of every tile of a chunk of an image: m (16, tiles, lanes), a tile at place(row, column) -> out (rows, w_out,
+// lanes). Adds zero times every output to `check`.
+template <int V, typename Place>
 static void winograd_output(const Winograd<V>& w, const float* m, int64_t tile_rows, int64_t rows, float* out,
-                            Vec* check) {
+                            Vec* check, Place&& place) {
   constexpr int64_t kLanes = V * kVec;
   const int64_t step = w.product_step(), d = w.dilation;
   Vec zeros{};
@@ -208,8 +244,9 @@ static void winograd_output(const Winograd<V>& w, const float* m, int64_t tile_r
       const int64_t row = w.start(i), column = w.start(t);
       if (row >= rows || column >= w.w_out) continue;
       const bool below = row + d < rows, right = column + d < w.w_out;
+      const int64_t at = place(i, t);
       for (int64_t lane = 0; lane < kLanes; lane += kVec) {
-        const float* from = m + (i * w.tile_columns + t) * kLanes + lane;
+        const float* from = m + at * kLanes + lane;
         Vec top[4], bottom[4];
         for (int f = 0; f < 4; ++f) {
           const Vec x0 = load(from + f * step), x1 = load(from + (4 + f) * step);
@@ -309,26 +346,32 @@ static bool winograd(const Winograd<V>& w, const PackedWeights& home, const Wino
     for (int64_t chunk = 0; chunk < w.chunks(); ++chunk) {
       const int64_t tile_rows = min_of(w.chunk_rows, w.tile_rows - chunk * w.chunk_rows);
       const int64_t top = chunk * 2 * w.chunk_rows, rows = min_of(2 * w.chunk_rows, w.h_out - top);
+      const int64_t first_row = chunk * w.chunk_rows;
+      const TileOrder order{now, tile_rows, w.tile_columns, max_of(0, min_of(tile_rows, w.whole(w.h_out) - first_row)),
+                            w.whole(w.w_out)};
       for (int64_t i = 0; i < now; ++i) {
         for (int64_t c = 0; c < w.c_in; c += kVec) {
           const float* planes = source.at + (n0 + i) * source.image + (group * w.c_in + c) * source.plane;
           channels_last(source, planes, w.h, w.w, top - w.padding, w.source_rows(tile_rows), w.padding, source_columns,
                         turned_source);
-          winograd_input(w, tile_rows, turned_source, source_columns, v + c * w.tiles() + i * w.image_tiles() * kVec,
-                         w.input_step(), kVec);
+          winograd_input(w, tile_rows, turned_source, source_columns, w.input_step(), [&](int64_t row, int64_t column) {
+            return v + c * w.tiles() + order.place(i, row, column) * kVec;
+          });
         }
       }
-      const int64_t tiles = (now - 1) * w.image_tiles() + tile_rows * w.tile_columns;
       for (int64_t block = first; block < last; ++block) {
         const float* weights = u + (group * blocks + block) * block_floats;
-        const int64_t steps = w.c_in * ceil_div(tiles, kMostColumns);
+        const int64_t steps = w.c_in * ceil_div(order.all(), kMostColumns);
         for (int64_t f = 0; f < 16; ++f) {
           Coming coming = chunk + 1 == w.chunks() && block == first ? next_inputs(f, steps) : Coming{};
-          lane_rows<V>(inputs, w.c_in / kVec, v + f * w.input_step(), weights + f * w.weight_step(), 1, tiles,
-                       m + f * w.product_step(), chunk == 0, false, coming);
+          const auto [at, count] = order.wanted(f);
+          if (count == 0) continue;
+          lane_rows<V>(inputs, w.c_in / kVec, v + f * w.input_step() + at * kVec, weights + f * w.weight_step(), 1,
+                       count, m + f * w.product_step() + at * kLanes, chunk == 0, false, coming);
         }
         for (int64_t i = 0; i < now; ++i) {
-          winograd_output(w, m + i * w.image_tiles() * kLanes, tile_rows, rows, out, &check);
+          winograd_output(w, m, tile_rows, rows, out, &check,
+                          [&](int64_t row, int64_t column) { return order.place(i, row, column); });
           emit_lanes<V>(out, top * w.w_out, rows * w.w_out, kLanes, turned, turned_pitch,
                         emit.at(i * channels + (block - first) * kLanes));
         }

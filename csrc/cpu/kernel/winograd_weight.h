@@ -165,7 +165,8 @@ static void winograd_weights_add_pieces(const WinogradWeights& p, int64_t images
       const int64_t rows = w.source_rows(tile_rows);
       for (int64_t c = 0; c < w.c_in; c += kVec) {
         channels_last(x, x.at + i * x.image + c * x.plane, w.h, w.w, top - w.padding, rows, w.padding, columns, last);
-        winograd_input(w, tile_rows, last, columns, v + c, v_step, w.c_in);
+        winograd_input(w, tile_rows, last, columns, v_step,
+                       [&](int64_t row, int64_t column) { return v + c + (row * w.tile_columns + column) * w.c_in; });
       }
       for (int64_t c = 0; c < w.c_out; c += kVec) {
         channels_last(dz, dz.at + i * dz.image + c * dz.plane, w.h_out, w.w_out, top, rows, 0, columns, last);
@@ -203,7 +204,9 @@ static void winograd_weights_add(const WinogradWeights& p, int64_t images, bool 
       if (b < x_blocks) {
         channels_last(x, x.at + (n0 + i) * x.image + b * kVec * x.plane, w.h, w.w, -w.padding, rows, w.padding, columns,
                       last);
-        winograd_input(w, w.tile_rows, last, columns, v + i * p.tiles() * w.c_in + b * kVec, terms * w.c_in, w.c_in);
+        winograd_input(w, w.tile_rows, last, columns, terms * w.c_in, [&](int64_t row, int64_t column) {
+          return v + (i * p.tiles() + row * w.tile_columns + column) * w.c_in + b * kVec;
+        });
       } else {
         const int64_t c = (b - x_blocks) * kVec;
         channels_last(dz, dz.at + (n0 + i) * dz.image + c * dz.plane, w.h_out, w.w_out, 0, rows, 0, columns, last);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The small dense part: pooled vector -> dense -> batch norm -> ReLU -> dense -> softmax across branches.
 
-// In double: over few images the norm behind it takes differences of nearly equal values.
+// In double.
 static inline float dot(const float* a, const float* b, int64_t n) {
   Wide s{};
   int64_t i = 0;
@@ -19,9 +19,9 @@ inline constexpr int kDotImages = 4;
 inline constexpr int kDotImages = 2;
 #endif
 
-// y[i * y_x + j * y_w] = dot of x + i * n and w + j * n, i < X, j < W; summed as dots of any other X and W.
+// y[i * y_step + j] = dot of x + i * n and w + j * n, i < X, j < W; summed as dots of any other X and W.
 template <int X, int W>
-static inline void dots(const float* x, const float* w, int64_t n, float* y, int64_t y_x, int64_t y_w) {
+static inline void dots(const float* x, const float* w, int64_t n, float* y, int64_t y_step) {
   Doubles acc[X][W] = {};
   int64_t k = 0;
   for (; k + kDoubles <= n; k += kDoubles) {
@@ -39,7 +39,7 @@ static inline void dots(const float* x, const float* w, int64_t n, float* y, int
     for (int j = 0; j < W; ++j) {
       double total = sum_doubles(acc[i][j]);
       for (int64_t r = k; r < n; ++r) total += static_cast<double>(x[i * n + r]) * static_cast<double>(w[j * n + r]);
-      y[i * y_x + j * y_w] = static_cast<float>(total);
+      y[i * y_step + j] = static_cast<float>(total);
     }
   }
 }
@@ -51,9 +51,10 @@ static void dense_rows(const float* x, int64_t images, int64_t n, const float* w
   auto some = [&](auto count, int64_t i) {
     constexpr int kImages = decltype(count)::value;
     int64_t j = 0;
-    for (; j + kDotRows <= rows; j += kDotRows)
-      dots<kImages, kDotRows>(x + i * n, w + j * n, n, y + i * y_image + j, y_image, 1);
-    for (; j < rows; ++j) dots<kImages, 1>(x + i * n, w + j * n, n, y + i * y_image + j, y_image, 1);
+    for (; j + kDotRows <= rows; j += kDotRows) {
+      dots<kImages, kDotRows>(x + i * n, w + j * n, n, y + i * y_image + j, y_image);
+    }
+    for (; j < rows; ++j) dots<kImages, 1>(x + i * n, w + j * n, n, y + i * y_image + j, y_image);
   };
   int64_t i = 0;
   for (; i + kDotImages <= images; i += kDotImages) some(std::integral_constant<int, kDotImages>{}, i);

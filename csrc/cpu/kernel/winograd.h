@@ -53,8 +53,8 @@ struct TileOrder {
   int64_t all() const { return images * rows * columns; }
   int64_t place(int64_t image, int64_t row, int64_t column) const {
     const bool under = row >= whole_rows, beside = column >= whole_columns;
-    const int64_t high = under ? rows - whole_rows : whole_rows,
-                  wide = beside ? columns - whole_columns : whole_columns;
+    const int64_t high = under ? rows - whole_rows : whole_rows;
+    const int64_t wide = beside ? columns - whole_columns : whole_columns;
     const int64_t first = under ? right() + inside() + (beside ? below() : 0) : beside ? 0 : right();
     if (under) row -= whole_rows;
     if (beside) column -= whole_columns;

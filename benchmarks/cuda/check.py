@@ -69,6 +69,10 @@ def in_layout(tensor: torch.Tensor, layout: str) -> torch.Tensor:
     return tensor.movedim(-3, -1).contiguous().movedim(-1, -3) if layout == "nhwc" else tensor.contiguous()
 
 
+def named(layout: str, inside: str) -> str:
+    return layout if layout == inside else f"{layout} with {inside} inside"
+
+
 class Checker:
     """`module` is cuda_native, `library` its Library."""
 
@@ -101,21 +105,33 @@ class Checker:
         return {n: [numpy(v) for v in value] if isinstance(value, list) else numpy(value)
                 for n, value in result.items() if isinstance(value, (torch.Tensor, list))}  # fmt: skip
 
-    def _expect_layout(self, result: dict[str, Any], layout: str) -> None:
+    def _expect_layout(self, result: dict[str, Any], layout: str, inside: str) -> None:
         for name, value in result.items():
-            if name in self._module.MAPS and layout not in self._module.as_tensor(name, value).layouts():
-                raise AssertionError(f"{name}: got strides {value.stride()}, expected those of {layout}")
+            expected = inside if name == "z" else layout
+            if name in self._module.MAPS and expected not in self._module.as_tensor(name, value).layouts():
+                raise AssertionError(f"{name}: got strides {value.stride()}, expected those of {expected}")
 
-    def run(self, case: Any, training: bool, precision: str, layout: str) -> dict[str, tuple[float, float]]:
+    def arrangements(self, case: Any) -> list[tuple[str, str]]:
+        """Layouts of maps and of z: two for an op, three for the whole unit."""
+        return [(layout, inside) for layout, inside in self._module.ARRANGEMENTS
+                if layout == inside or case.op == "selective_kernel"]  # fmt: skip
+
+    @staticmethod
+    def _how(case: Any, tf32: bool, inside: str) -> dict[str, Any]:
+        return {"tf32": tf32, **({"inside": inside} if case.op == "selective_kernel" else {})}
+
+    def run(
+        self, case: Any, training: bool, precision: str, layout: str, inside: str
+    ) -> dict[str, tuple[float, float]]:
         """(relative error, the yardstick's) by name; gradients and statistics included."""
         op, yardstick = OPS[case.op], self._peers[precision]
         storage, tf32 = ("float32", True) if precision == "tf32" else (precision, False)
-        attrs = {**case.attrs(), **mode(op, training)}
+        attrs, how = {**case.attrs(), **mode(op, training)}, self._how(case, tf32, inside)
         inputs = self._hand_over(map_tensors(lambda a: a.astype(np.float32), case.tensors(self._rng)), storage, layout)
         exact = self._take_back(inputs)  # as stored
         single = _single(exact)
-        forward = getattr(self._library, op.name)(**inputs, **attrs, tf32=tf32)
-        self._expect_layout(forward, layout)
+        forward = getattr(self._library, op.name)(**inputs, **attrs, **how)
+        self._expect_layout(forward, layout, inside)
         got = self._take_back(forward)
         expected = getattr(reference_numpy, op.name)(**exact, **attrs)
         compared = {**got}, {**expected}, peer.results(yardstick, op.name, single, attrs)
@@ -126,13 +142,13 @@ class Checker:
         if not training and precision != "float32" and attrs.get("relu"):
             # The gradient computes z anew, rounded, which opens and closes ReLUs near zero: without them, then.
             attrs["relu"] = False
-            forward = getattr(self._library, op.name)(**inputs, **attrs, tf32=tf32)
+            forward = getattr(self._library, op.name)(**inputs, **attrs, **how)
             got = self._take_back(forward)
         cotangent = self._rng.normal(0, 1, got[op.output].shape)
         cotangent = self._to_device(op.cotangent, cotangent, storage, layout)
         arguments = gradient_arguments(op, inputs, forward, cotangent, training)
-        grads = getattr(self._library, op.name + "_grad")(**arguments, **attrs, tf32=tf32)
-        self._expect_layout(grads, layout)
+        grads = getattr(self._library, op.name + "_grad")(**arguments, **attrs, **how)
+        self._expect_layout(grads, layout, inside)
         grads = self._take_back(grads)
         exact_arguments = gradient_arguments(op, exact, got, self._take_back(arguments)[op.cotangent], training)
         expected_grads = getattr(reference_numpy, op.name + "_grad")(**exact_arguments, **attrs)
@@ -157,8 +173,8 @@ class Checker:
         """One row a case, mode, precision and layout; ``ok`` is false for an error above what is allowed, or NaN."""
         for case in cases:
             for training in sorted(set(OPS[case.op].modes) & set(modes), reverse=True):
-                for precision, layout in itertools.product(precisions, self._module.LAYOUTS):
-                    errors = self.run(case, training, precision, layout)
+                for precision, (layout, inside) in itertools.product(precisions, self.arrangements(case)):
+                    errors = self.run(case, training, precision, layout, inside)
                     wrong = {
                         name: {"error": error, "allowed": allowed(single)}
                         for name, (error, single) in errors.items()
@@ -166,25 +182,26 @@ class Checker:
                     }
                     ratios = [error / allowed(single) for error, single in errors.values()]
                     yield {"op": case.op, "case": str(case), "training": training, "precision": precision,
-                           "layout": layout, "worst": max((error for error, _ in errors.values()), default=0.0),
+                           "layout": named(layout, inside),
+                           "worst": max((error for error, _ in errors.values()), default=0.0),
                            "worst of allowed": max(ratios, default=0.0), "wrong": wrong, "ok": not wrong}  # fmt: skip
 
-    def repeats(self, case: Any, precision: str, layout: str) -> bool:
+    def repeats(self, case: Any, precision: str, layout: str, inside: str) -> bool:
         """Forward and gradients are the same bits each time."""
         op = OPS[case.op]
         storage, tf32 = ("float32", True) if precision == "tf32" else (precision, False)
-        attrs = {**case.attrs(), **mode(op, True)}
+        attrs, how = {**case.attrs(), **mode(op, True)}, self._how(case, tf32, inside)
         source = map_tensors(lambda a: a.astype(np.float32), case.tensors(self._rng))
         first = None
         cotangent = None
         for _ in range(REPEATS):
             inputs = self._hand_over(source, storage, layout)
-            forward = getattr(self._library, op.name)(**inputs, **attrs, tf32=tf32)
+            forward = getattr(self._library, op.name)(**inputs, **attrs, **how)
             if cotangent is None:
                 cotangent = self._rng.normal(0, 1, tuple(forward[op.output].shape))
                 cotangent = self._to_device(op.cotangent, cotangent, storage, layout)
             arguments = gradient_arguments(op, inputs, forward, cotangent, True)
-            grads = getattr(self._library, op.name + "_grad")(**arguments, **attrs, tf32=tf32)
+            grads = getattr(self._library, op.name + "_grad")(**arguments, **attrs, **how)
             moved = {n: v for n, v in inputs.items() if "moving" in n}
             now = [t for result in (forward, grads, moved) for v in result.values()
                    for t in (v if isinstance(v, list) else [v])]  # fmt: skip

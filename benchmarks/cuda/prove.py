@@ -6,9 +6,10 @@ CMake and a GPU.
     python benchmarks/cuda/prove.py --out results --mode sanitize   compute-sanitizer: memcheck, then racecheck
     python benchmarks/cuda/prove.py --out results --mode check      build and check alone
 
-Maps are checked and timed in both layouts. Writes <out>/cuda.json (all numbers, device, versions), <out>/cuda.md (the
-table) and <out>/preferred_layout.h (what csrc/cuda/preferred_layout.h has as an estimate, measured), and leaves with
-status 1 if any check failed. Bars that speed has to meet are judged in the table; they do not change the status.
+Maps are checked and timed in both layouts, and in NCHW with channels last inside the unit. Writes <out>/cuda.json (all
+numbers, device, versions), <out>/cuda.md (the table) and <out>/preferred_layout.h (what csrc/cuda/preferred_layout.h
+has as an estimate, measured), and leaves with status 1 if any check failed. Bars that speed has to meet are judged in
+the table; they do not change the status.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(ROOT)]
 
 import torch  # noqa: E402
-from check import Checker, odd_cases, paper_cases, split_cases  # noqa: E402
+from check import Checker, named, odd_cases, paper_cases, split_cases  # noqa: E402
 from report import preferred_header, table  # noqa: E402
 from sk_torch import PAPER  # noqa: E402
-from timing import LAYOUTS, PASSES, PRECISIONS, Bench, allow_tf32, copy_bandwidth  # noqa: E402
+from timing import OURS, PASSES, PRECISIONS, Bench, allow_tf32, copy_bandwidth  # noqa: E402
 
 BATCHES = (32, 256)
 COMPILED_PASSES = ("inference", "training step")  # what the bars are about
@@ -115,10 +116,11 @@ def check(module: Any, library: Any, device: str, few: bool, seed: int) -> list[
         rows += checker.all(whole, ["tf32", "float16", "bfloat16"], modes=(True,))
         rows += checker.all(whole, ["float16"], modes=(False,))
         rows += checker.all(split_cases(2), ["float32"], modes=(True,))
-        for case, precision, layout in itertools.product(whole, ("float32", "float16"), module.LAYOUTS):
-            same = checker.repeats(case, precision, layout)
+        every = itertools.product(whole, ("float32", "float16"), module.ARRANGEMENTS)
+        for case, precision, (layout, inside) in every:
+            same = checker.repeats(case, precision, layout, inside)
             rows.append({"op": case.op, "case": f"{case}, 50 times the same bits", "training": True,
-                         "precision": precision, "layout": layout, "worst": 0.0,
+                         "precision": precision, "layout": named(layout, inside), "worst": 0.0,
                          "wrong": {} if same else {"bits": math.inf}, "ok": same})  # fmt: skip
     return rows
 
@@ -127,7 +129,7 @@ def timings(library: Any, deadline: float) -> list[dict[str, Any]]:
     """A row a configuration and pass. What there was no time for is left out, torch.compile's last."""
     torch.backends.cudnn.benchmark = True
     rows: dict[tuple, dict[str, Any]] = {}
-    for variants in ((*LAYOUTS, "eager"), ("compile",)):
+    for variants in ((*OURS, "eager"), ("compile",)):
         for unit, batch, precision in configurations():
             if time.monotonic() > deadline:
                 return list(rows.values())
@@ -140,8 +142,8 @@ def timings(library: Any, deadline: float) -> list[dict[str, Any]]:
                 for variant in variants:
                     if variant == "compile" and which not in COMPILED_PASSES:
                         continue
-                    if variant in LAYOUTS:
-                        calls = bench.our_calls(which, library, variant)
+                    if variant in OURS:
+                        calls = bench.our_calls(which, library, *OURS[variant])
                     else:
                         calls = bench.torch_calls(which, variant == "compile")
                     row[variant] = bench.measure(calls)
@@ -214,9 +216,10 @@ def main() -> int:
             library = module.Library(path)
             result["timings"] = timings(library, started + arguments.budget)
             result["preferred"] = {
-                f"{precision} {channels}": library.preferred_layout(
-                    channels, "float32" if precision == "tf32" else precision, precision == "tf32"
-                )
+                f"{precision} {channels}": [
+                    prefer(channels, "float32" if precision == "tf32" else precision, precision == "tf32")
+                    for prefer in (library.preferred_layout, library.inside_layout)
+                ]
                 for precision in PRECISIONS
                 for channels in sorted({unit.channels // unit.groups for unit in PAPER})
             }

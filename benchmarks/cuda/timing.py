@@ -16,7 +16,8 @@ from sk_torch import SAVED, SkUnit, Unit
 
 ROTATED_BYTES = 128 << 20
 REPLAYS = 40
-LAYOUTS = ("nchw", "nhwc")  # of our maps; PyTorch's are always channels-last
+# Layouts of our maps, and of z between the unit's kernels; PyTorch's are always channels-last.
+OURS = {"nchw": ("nchw", "nchw"), "turned": ("nchw", "nhwc"), "nhwc": ("nhwc", "nhwc")}
 PASSES = ("inference", "training forward", "training step")
 PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -116,18 +117,18 @@ class Bench:
         grads = [dy.to(memory_format=last) for dy in self.dy]
         return [lambda x=x, dy=dy: call(x, dy) for x, dy in zip(inputs, grads, strict=True)]
 
-    def our_calls(self, which: str, library: Any, layout: str) -> list[Callable[[], Any]]:
+    def our_calls(self, which: str, library: Any, layout: str, inside: str) -> list[Callable[[], Any]]:
         memory = torch.channels_last if layout == "nhwc" else torch.contiguous_format
         arguments = self.layer.arguments()
-        tf32 = self.precision == "tf32"
+        how = {"tf32": self.precision == "tf32", "inside": inside}
 
         def call(x: torch.Tensor, dy: torch.Tensor) -> Any:
-            out = library.selective_kernel(x=x, **arguments, training=which != "inference", tf32=tf32)
+            out = library.selective_kernel(x=x, **arguments, training=which != "inference", **how)
             if which != "training step":
                 return out
             saved = {name: out[name] for name in SAVED}
             grads = library.selective_kernel_grad(dy=dy, x=x, **arguments, attention=out["attention"], **saved,
-                                                  training=True, tf32=tf32)  # fmt: skip
+                                                  training=True, **how)  # fmt: skip
             return out, grads
 
         pairs = [(x.contiguous(memory_format=memory), dy.contiguous(memory_format=memory))

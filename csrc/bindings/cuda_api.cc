@@ -115,17 +115,22 @@ extern "C" {
 SKNET_OPS_API const char* sknet_ops_cuda_error() { return sknet_ops::message.c_str(); }
 
 // One call's settings, on this thread until set again. storage: 0 float32, 1 float16, 2 bfloat16. channels_last: maps
-// lie as (n, h, w, c) or (n, branches, h, w, c); shapes are given as (n, c, h, w) still. Null scratch: the library
-// keeps its own, which is allocated at the first call of a size and must not be inside a graph capture.
-SKNET_OPS_API int sknet_ops_cuda_settings(void* stream, int storage, int channels_last, int tf32, void* scratch,
-                                          int64_t scratch_bytes) {
+// lie as (n, h, w, c) or (n, branches, h, w, c); shapes are given as (n, c, h, w) still. inside: the layout of z where
+// maps are NCHW: 0 by the table, 1 NCHW, 2 channels last. Null scratch: the library keeps its own, which is allocated
+// at the first call of a size and must not be inside a graph capture.
+SKNET_OPS_API int sknet_ops_cuda_settings(void* stream, int storage, int channels_last, int inside, int tf32,
+                                          void* scratch, int64_t scratch_bytes) {
   return guarded([&] {
     if (storage < 0 || storage > 2)
       throw std::invalid_argument("storage: got " + std::to_string(storage) + ", expected 0..2");
+    if (inside < 0 || inside > 2) {
+      throw std::invalid_argument("inside: got " + std::to_string(inside) + ", expected 0..2");
+    }
     cuda::Context& ctx = cuda::context();
     ctx.stream = stream;
     ctx.storage = static_cast<cuda::Storage>(storage);
     ctx.channels_last = channels_last != 0;
+    ctx.inside = static_cast<cuda::Inside>(inside);
     ctx.tf32 = tf32 != 0;
     ctx.scratch = static_cast<char*>(scratch);
     ctx.scratch_bytes = scratch_bytes;
@@ -191,6 +196,11 @@ SKNET_OPS_API int sknet_ops_cuda_plan(const char* op, void* attributes, int n, v
 // 1 where maps with channels last are the faster layout of an SK unit, else 0.
 SKNET_OPS_API int sknet_ops_cuda_prefers_channels_last(int storage, int tf32, int channels_a_group) {
   return cuda::prefers_channels_last(static_cast<cuda::Storage>(storage), tf32 != 0, channels_a_group) ? 1 : 0;
+}
+
+// 1 where selective_kernel of maps in NCHW keeps z with channels last unless told otherwise, else 0.
+SKNET_OPS_API int sknet_ops_cuda_turns_inside(int storage, int tf32, int channels_a_group) {
+  return cuda::turns_inside(static_cast<cuda::Storage>(storage), tf32 != 0, channels_a_group) ? 1 : 0;
 }
 
 // The current device; for `why not here`.

@@ -193,6 +193,7 @@ struct GateSums {
 struct GateArgs {
   const void *g, *z;
   bool g_per_branch;
+  void* turned;  // if z alone has channels last: g (n, hw, c), written; not with g_per_branch
   NormArgs norm[kMaxBranches];
   bool relu;
   GateSums* gates;         // (n, branches, c)

@@ -13,6 +13,10 @@ enum class Storage : int { kFloat32 = 0, kFloat16 = 1, kBfloat16 = 2 };
 
 inline int64_t storage_bytes(Storage s) { return s == Storage::kFloat32 ? 4 : 2; }
 
+// How selective_kernel keeps the branches (z, u) from one of its kernels to the next, where maps come in NCHW. Maps
+// with channels last have branches with channels last.
+enum class Inside : int { kByTable = 0, kNchw = 1, kNhwc = 2 };
+
 struct Device {
   int multiprocessors, shared_bytes;  // shared_bytes: the most that a block can ask for
   int capability;                     // 10 major + minor
@@ -34,7 +38,8 @@ struct Context {
   // What the caller says before the call.
   void* stream = nullptr;
   Storage storage = Storage::kFloat32;
-  bool channels_last = false;       // maps
+  bool channels_last = false;  // maps that come in and go out
+  Inside inside = Inside::kByTable;
   bool tf32 = false;                // float maps may go through tensor cores, which read 10 bits of mantissa
   bool plan_only = false;           // stop after planning
   const Device* pretend = nullptr;  // plan for this device
@@ -43,7 +48,8 @@ struct Context {
 
   // What the call says.
   const char* op = "";
-  bool dry = false;  // plan and count, launch nothing, touch no memory
+  bool dry = false;          // plan and count, launch nothing, touch no memory
+  bool inside_last = false;  // branches between kernels have channels last
   Device device{};
   int64_t scratch_used = 0;
   std::vector<Launch> launches;

@@ -18,10 +18,13 @@ __global__ void __launch_bounds__(kThreads) sum_slots_kernel(SKNET_OPS_ARGS SumA
   a.dweight[m][i - a.weight_offset[m]] = total;
 }
 
-// Calls run(value of the storage type, layout).
+// Calls run(value of the storage type, layout at the border, layout inside).
 template <class Run>
 void of_maps(const Context& ctx, Run run) {
-  auto of_type = [&](auto type) { ctx.channels_last ? run(type, Nhwc{}) : run(type, Nchw{}); };
+  auto of_type = [&](auto type) {
+    if (ctx.channels_last) return run(type, Nhwc{}, Nhwc{});
+    return ctx.inside_last ? run(type, Nchw{}, Nhwc{}) : run(type, Nchw{}, Nchw{});
+  };
   switch (ctx.storage) {
     case Storage::kFloat32: return of_type(float{});
     case Storage::kFloat16: return of_type(Half{});
@@ -30,7 +33,9 @@ void of_maps(const Context& ctx, Run run) {
 }
 
 void launch_planned(Context& ctx, const ConvArgs& args, const Plan& plan, bool grad) {
-  of_maps(ctx, [&](auto type, auto layout) { launch_conv<decltype(type), decltype(layout)>(ctx, args, plan, grad); });
+  of_maps(ctx, [&](auto type, auto border, auto inside) {
+    launch_conv<decltype(type), decltype(border), decltype(inside)>(ctx, args, plan, grad);
+  });
 }
 
 }  // namespace
@@ -57,7 +62,9 @@ void conv_weight_grad(Context& ctx, WgradArgs& args, float* const* dweight) {
   args.weights = offset;
   const Plan plan = plan_wgrad(ctx, args);
   args.partial = ctx.take<float>(args.t.slots * args.weights);
-  of_maps(ctx, [&](auto type, auto layout) { launch_wgrad<decltype(type), decltype(layout)>(ctx, args, plan); });
+  of_maps(ctx, [&](auto type, auto border, auto inside) {
+    launch_wgrad<decltype(type), decltype(border), decltype(inside)>(ctx, args, plan);
+  });
   SumArgs sum{};
   sum.partial = args.partial;
   sum.branches = args.branches;

@@ -3,6 +3,6 @@
 
 namespace sknet_ops::cuda {
 
-SKNET_OPS_CONV(Bfloat, Nchw);
+SKNET_OPS_CONV(Bfloat, Nchw, Nchw);
 
 }  // namespace sknet_ops::cuda

@@ -3,6 +3,6 @@
 
 namespace sknet_ops::cuda {
 
-SKNET_OPS_CONV(float, Nhwc);
+SKNET_OPS_CONV(float, Nhwc, Nhwc);
 
 }  // namespace sknet_ops::cuda

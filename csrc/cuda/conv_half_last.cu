@@ -3,6 +3,6 @@
 
 namespace sknet_ops::cuda {
 
-SKNET_OPS_CONV(Half, Nhwc);
+SKNET_OPS_CONV(Half, Nhwc, Nhwc);
 
 }  // namespace sknet_ops::cuda

@@ -29,7 +29,7 @@ Kernel<Args> of_storage(const Context& ctx, Kernel<Args> single, Kernel<Args> ha
 }  // namespace
 
 void pool(Context& ctx, PoolArgs& args) {
-  if (ctx.channels_last) return pool_last(ctx, args);
+  if (ctx.inside_last) return pool_last(ctx, args);
   args.image_chunks = image_chunks(ctx, args.c, args.n);
   launch(ctx, "pool", of_storage<PoolArgs>(ctx, pool_kernel<float>, pool_kernel<Half>, pool_kernel<Bfloat>),
          static_cast<int64_t>(args.c) * args.image_chunks, 0, args);
@@ -42,13 +42,13 @@ void hidden(Context& ctx, HiddenArgs& args) {
 }
 
 void select(Context& ctx, SelectArgs& args) {
-  if (ctx.channels_last) return select_last(ctx, args);
+  if (ctx.inside_last) return select_last(ctx, args);
   launch(ctx, "select", of_storage<SelectArgs>(ctx, select_kernel<float>, select_kernel<Half>, select_kernel<Bfloat>),
          ceil_div(args.n * args.c, kWarps), 0, args);
 }
 
 void gate(Context& ctx, GateArgs& args) {
-  if (ctx.channels_last) return gate_last(ctx, args);
+  if (ctx.inside_last) return gate_last(ctx, args);
   launch(ctx, "gate", of_storage<GateArgs>(ctx, gate_kernel<float>, gate_kernel<Half>, gate_kernel<Bfloat>),
          ceil_div(args.n * args.c, kWarps), 0, args);
 }

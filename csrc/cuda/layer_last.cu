@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Launches of what layer.cu launches, for maps with channels last.
+// Launches of what layer.cu launches, for branches with channels last; y and g may be in NCHW.
 #include <algorithm>
 
 #include "cuda/kernel/layer_grad_last.h"
-#include "cuda/layer_last.h"
 #include "cuda/launch.h"
+#include "cuda/layer_last.h"
 
 namespace sknet_ops::cuda {
 namespace {
@@ -18,8 +18,8 @@ bool starts_aligned(std::initializer_list<const void*> maps) {
 // Channels of a pack.
 int pack_of(int c, std::initializer_list<const void*> maps) { return c % 4 == 0 && starts_aligned(maps) ? 4 : 1; }
 
-// Neighbouring threads cover a cache line, or less, down to what memory gives at once, where blocks are few. `maps`: how
-// many there are, each with blocks of its own; hw: positions that may be split, too, or 0.
+// Neighbouring threads cover a cache line, or less, down to what memory gives at once, where blocks are few. `maps`:
+// how many there are, each with blocks of its own; hw: positions that may be split, too, or 0.
 LastTiling tile_last(const Context& ctx, int c, int pack, int64_t maps, int hw) {
   LastTiling t{kMostAcross, 0, 1};
   const int least = std::max(1, 32 / static_cast<int>(pack * storage_bytes(ctx.storage)));
@@ -35,6 +35,11 @@ LastTiling tile_last(const Context& ctx, int c, int pack, int64_t maps, int hw) 
 // Bytes of shared memory for `words` of each channel of a block.
 int64_t shared_bytes(const LastTiling& t, int pack, int64_t words) { return 4 * words * t.across * pack; }
 
+// Of a chunk that is turned: kThreads packs in kTurnRounds rounds, and the padding of each channel.
+int64_t turn_bytes(const LastTiling& t, int pack) {
+  return int64_t{4} * pack * (kTurnRounds * kThreads + t.across * kTurnPad);
+}
+
 template <class Args>
 using Kernel = void (*)(Args);
 
@@ -43,9 +48,18 @@ Kernel<Args> of_storage(const Context& ctx, Kernel<Args> single, Kernel<Args> ha
   return ctx.storage == Storage::kFloat32 ? single : ctx.storage == Storage::kFloat16 ? half : bfloat;
 }
 
-#define SKNET_OPS_INSTANCE(Args, kernel)                                                                \
-  (pack == 4 ? of_storage<Args>(ctx, kernel<float, 4>, kernel<Half, 4>, kernel<Bfloat, 4>)              \
+#define SKNET_OPS_INSTANCE(Args, kernel)                                                   \
+  (pack == 4 ? of_storage<Args>(ctx, kernel<float, 4>, kernel<Half, 4>, kernel<Bfloat, 4>) \
              : of_storage<Args>(ctx, kernel<float, 1>, kernel<Half, 1>, kernel<Bfloat, 1>))
+
+template <typename T, int kPack>
+constexpr Kernel<SelectArgs> select_straight = select_last_kernel<T, kPack, false>;
+template <typename T, int kPack>
+constexpr Kernel<SelectArgs> select_turned = select_last_kernel<T, kPack, true>;
+template <typename T, int kPack>
+constexpr Kernel<GateArgs> gate_straight = gate_last_kernel<T, kPack, false>;
+template <typename T, int kPack>
+constexpr Kernel<GateArgs> gate_turned = gate_last_kernel<T, kPack, true>;
 
 constexpr int kAffineWords = sizeof(Affine) / 4, kGateWords = sizeof(GateSums) / 4;
 
@@ -61,17 +75,23 @@ void pool_last(Context& ctx, PoolArgs& a) {
 }
 
 void select_last(Context& ctx, SelectArgs& a) {
-  const int pack = pack_of(a.c, {a.z, a.y});
-  a.last = tile_last(ctx, a.c, pack, a.n, a.y != nullptr ? a.hw : 0);
-  launch(ctx, "select", SKNET_OPS_INSTANCE(SelectArgs, select_last_kernel), a.n * a.last.tiles * a.last.splits,
-         shared_bytes(a.last, pack, (kAffineWords + 1) * a.branches), a);
+  const bool turn = a.y != nullptr && !ctx.channels_last;
+  const int pack = pack_of(a.c, {a.z, turn ? nullptr : a.y});
+  const int64_t positions = a.y == nullptr ? 0 : turn ? ceil_div(a.hw, kTurnRounds) : a.hw;
+  a.last = tile_last(ctx, a.c, pack, a.n, static_cast<int>(positions));
+  launch(ctx, "select",
+         turn ? SKNET_OPS_INSTANCE(SelectArgs, select_turned) : SKNET_OPS_INSTANCE(SelectArgs, select_straight),
+         a.n * a.last.tiles * a.last.splits,
+         shared_bytes(a.last, pack, (kAffineWords + 1) * a.branches) + (turn ? turn_bytes(a.last, pack) : 0), a);
 }
 
 void gate_last(Context& ctx, GateArgs& a) {
-  const int pack = pack_of(a.c, {a.g, a.z});
+  const bool turn = a.turned != nullptr;
+  const int pack = pack_of(a.c, {turn ? a.turned : a.g, a.z});
   a.last = tile_last(ctx, a.c, pack, a.n, 0);
-  launch(ctx, "gate", SKNET_OPS_INSTANCE(GateArgs, gate_last_kernel), a.n * a.last.tiles,
-         shared_bytes(a.last, pack, (kAffineWords + kGateWords) * a.branches + kWarps), a);
+  const int64_t bytes = shared_bytes(a.last, pack, (kAffineWords + kGateWords) * a.branches + kWarps);
+  launch(ctx, "gate", turn ? SKNET_OPS_INSTANCE(GateArgs, gate_turned) : SKNET_OPS_INSTANCE(GateArgs, gate_straight),
+         a.n * a.last.tiles, bytes + (turn ? turn_bytes(a.last, pack) : 0), a);
 }
 
 void fill_last(Context& ctx, FillArgs& a) {

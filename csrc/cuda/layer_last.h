@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The functions of kernels.h that touch maps, for maps with channels last; those call these.
+// The functions of kernels.h that touch maps, for branches with channels last; those call these.
 #pragma once
 
 #include "cuda/args.h"

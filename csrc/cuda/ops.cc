@@ -7,6 +7,7 @@
 #include <string>
 
 #include "cuda/kernels.h"
+#include "cuda/plan.h"
 
 namespace sknet_ops::cuda {
 namespace {
@@ -19,6 +20,7 @@ void scoped(const char* op, Body body) {
   ctx.device = ctx.pretend != nullptr ? *ctx.pretend : current_device(op);
   auto pass = [&](bool dry) {
     ctx.dry = dry;
+    ctx.inside_last = ctx.channels_last;
     ctx.scratch_used = 0;
     ctx.launches.clear();
     body(ctx);
@@ -79,7 +81,7 @@ ConvArgs branches_forward(Context& ctx, const SkConvParams& p, const float* x, c
   ConvArgs a{};
   branch_shape(p, a);
   a.x = x, a.out = out, a.mode = mode, a.relu = p.norm.relu;
-  std::copy(weight, weight + p.branches, a.weight);
+  std::copy_n(weight, p.branches, a.weight);
   norm_args(p, norm, nullptr, nullptr, a.norm);
   a.h = to_int(p.h_out), a.w = to_int(p.w_out), a.src_map_h = to_int(p.h), a.src_map_w = to_int(p.w);
   a.src_channels = to_int(p.c_in), a.out_channels = to_int(p.c_out);
@@ -318,10 +320,18 @@ void sk_select_grad(const SkSelectParams& p, const SkSelectBackward<float>& t) {
 
 // ---- selective_kernel ----
 
+// For the rest of the call. Which it is depends on nothing that differs between the forward and the gradient op.
+void choose_inside(Context& ctx, const SkConvParams& p) {
+  if (ctx.channels_last) return;
+  ctx.inside_last = ctx.inside == Inside::kByTable ? turns_inside(ctx.storage, ctx.tf32, to_int(p.c_out / p.groups))
+                                                   : ctx.inside == Inside::kNhwc;
+}
+
 void selective_kernel(const SelectiveKernelParams& p, const SelectiveKernelForward<float>& t) {
   const SkConvParams& c = p.conv;
   if (c.n == 0) return;
   scoped("selective_kernel", [&](Context& ctx) {
+    choose_inside(ctx, c);
     const SkAttentionParams attention = p.attention();
     SelectArgs a = select_shape(p.select());
     a.fc_select = t.fc_select, a.d = to_int(p.c_reduced), a.attention = t.attention, a.y = t.y;
@@ -351,6 +361,7 @@ void selective_kernel_grad(const SelectiveKernelParams& p, const SelectiveKernel
       zero_branch_grads(ctx, c, t.dweight, t.dgamma, t.dbeta);
       return zero_attention_grads(ctx, attention, t.dfc_reduce, t.dattn_gamma, t.dattn_beta, t.dfc_select);
     }
+    choose_inside(ctx, c);
     const void* z = raw_branches(ctx, c, t.x, t.weight, t.norm, t.z);
     const float *pooled = t.pooled, *hidden = t.hidden;
     if (pooled == nullptr) {
@@ -366,6 +377,7 @@ void selective_kernel_grad(const SelectiveKernelParams& p, const SelectiveKernel
     }
     GateArgs gates = gate_shape(c);
     gates.g = t.dy, gates.z = z, gates.attention = t.attention;
+    if (ctx.inside_last && !ctx.channels_last) gates.turned = ctx.take_map(c.n * c.c_out * c.h_out * c.w_out);
     norm_args(c, t.norm, t.mean, t.inv_std, gates.norm);
     gates.gates = ctx.take<GateSums>(c.n * c.branches * c.c_out);
     gates.dlogits = ctx.take<float>(c.n * c.branches * c.c_out);
@@ -381,15 +393,15 @@ void selective_kernel_grad(const SelectiveKernelParams& p, const SelectiveKernel
     const float* dpooled = attention_backward(ctx, attention, gates.dlogits, pooled, hidden, t.attn_mean,
                                               t.attn_inv_std, t.fc_reduce, t.attn_norm, t.fc_select,
                                               {t.dfc_reduce, t.dattn_gamma, t.dattn_beta, t.dfc_select}, channel);
-    branches_backward(ctx, c, t.x, t.weight, {t.dy, z, channel.coef, t.attention, dpooled, c.norm.relu}, t.dx,
-                      t.dweight);
+    const void* g = gates.turned != nullptr ? gates.turned : t.dy;
+    branches_backward(ctx, c, t.x, t.weight, {g, z, channel.coef, t.attention, dpooled, c.norm.relu}, t.dx, t.dweight);
   });
 }
 
 template <class Params, class Tensors>
 void not_here(const Params&, const Tensors&) {
   throw std::invalid_argument(
-      "conv_bn_act, max_pool: no CUDA kernel: on a GPU plain convolutions and pooling are cuDNN's");
+      "conv_bn_act, max_pool, pool_dense: no CUDA kernel: on a GPU plain convolutions and pooling are cuDNN's");
 }
 
 }  // namespace
@@ -397,7 +409,7 @@ void not_here(const Params&, const Tensors&) {
 const OpTable<float>& table() {
   static const OpTable<float> ops{not_here,          not_here,  sk_conv,        sk_conv_grad,     sk_attention,
                                   sk_attention_grad, sk_select, sk_select_grad, selective_kernel, selective_kernel_grad,
-                                  not_here,          not_here};
+                                  not_here,          not_here,  not_here};
   return ops;
 }
 

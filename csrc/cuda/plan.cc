@@ -120,17 +120,17 @@ bool tensor_cores(const Context& ctx) {
 }
 
 // Channels last: a tile takes so many neighbouring bytes at each position, and memory gives 32 at a time.
-double sector_cost(const Context& ctx, int channels) {
-  if (!ctx.channels_last) return 1.0;
+double sector_cost(const Context& ctx, bool channels_last, int channels) {
+  if (!channels_last) return 1.0;
   return std::max(1.0, 32.0 / static_cast<double>(channels * storage_bytes(ctx.storage)));
 }
 
 // Words of one channel's plane in shared memory. Channels last: the threads of a warp, four channels and one position
 // each, put them into planes; so far apart, their words lie in banks of their own.
-int spread_plane(const Context& ctx, int words, int channels) {
+int spread_plane(bool channels_last, int words, int channels) {
   int across = 1;  // threads on one position
   while (across < 8 && across * 8 <= channels) across *= 2;
-  if (!ctx.channels_last || across == 1) return words;
+  if (!channels_last || across == 1) return words;
   const int unit = 8 / across;
   return words + (3 * unit - words % (2 * unit)) % (2 * unit);
 }
@@ -154,6 +154,9 @@ int64_t sum_words(const ConvArgs& a, Kind kind, bool grad) {
   return grad ? 0 : int64_t{8} * kind_shape(kind).tile_out * (3 * a.branches + 1);
 }
 
+// The gradient's source are the branches.
+bool source_last(const Context& ctx, bool grad) { return grad ? ctx.inside_last : ctx.channels_last; }
+
 // Words of shared memory; false if the numbers do not fit at all.
 bool conv_memory(const Context& ctx, const ConvArgs& a, Kind kind, bool grad, ConvTiling& t) {
   const int size = static_cast<int>(storage_bytes(ctx.storage));
@@ -167,7 +170,7 @@ bool conv_memory(const Context& ctx, const ConvArgs& a, Kind kind, bool grad, Co
     t.src_plane = static_cast<int>(of_source);
   } else {
     weights = static_cast<int64_t>(taps(a)) * t.out_tile * a.ci_group;
-    t.src_plane = spread_plane(ctx, static_cast<int>(plane), t.src_tile);
+    t.src_plane = spread_plane(source_last(ctx, grad), static_cast<int>(plane), t.src_tile);
     of_source = static_cast<int64_t>(t.src_plane) * t.src_tile;
   }
   source = of_source * a.sources;
@@ -243,7 +246,7 @@ Plan plan_conv(const Context& ctx, ConvArgs& a, bool grad) {
         const double speed = kinds[k] == Kind::kTensor ? kTensorSpeed : 1.0;
         const double compute = rounds * 8 * shape.tile_pixels * shape.tile_out * work / speed;
         const double load = static_cast<double>(a.sources) * t.src_tile * t.src_h * t.src_w *
-                            (grad ? kLoadZGrad : kLoadX) * sector_cost(ctx, t.src_tile);
+                            (grad ? kLoadZGrad : kLoadX) * sector_cost(ctx, source_last(ctx, grad), t.src_tile);
         const int64_t units = static_cast<int64_t>(t.out_tiles) * t.parts * a.n * t.tiles_h * t.tiles_w;
         const double cost = (compute + load) * t.tiles_h * t.tiles_w / tile *
                             occupancy_cost(ctx, kinds[k], conv_bytes(a, kinds[k], grad, t)) * parallel_cost(ctx, units);
@@ -320,8 +323,8 @@ Plan plan_wgrad(const Context& ctx, WgradArgs& a) {
           dz = static_cast<int64_t>(t.out_tile * size / 4 + kTensorJobPad) * t.pixels;
           t.src_plane = static_cast<int>(source), t.dz_plane = static_cast<int>(dz);
         } else {
-          t.src_plane = spread_plane(ctx, t.src_h * t.src_w, t.src_tile);
-          t.dz_plane = spread_plane(ctx, t.pixels, t.out_tile);
+          t.src_plane = spread_plane(ctx.channels_last, t.src_h * t.src_w, t.src_tile);
+          t.dz_plane = spread_plane(ctx.inside_last, t.pixels, t.out_tile);
           source = static_cast<int64_t>(t.src_plane) * t.src_tile, dz = static_cast<int64_t>(t.dz_plane) * t.out_tile;
         }
         source *= a.sources, dz *= a.branches;
@@ -336,8 +339,9 @@ Plan plan_wgrad(const Context& ctx, WgradArgs& a) {
         const double compute =
             rounds * 8 * kinds[k].out * kinds[k].in * (t.pixels + 32) / (tensor ? kTensorSpeed : 1.0);
         const double load =
-            static_cast<double>(a.sources) * t.src_tile * t.src_h * t.src_w * kLoadX * sector_cost(ctx, t.src_tile) +
-            static_cast<double>(a.branches) * tile * th * t.tw * kLoadZGrad * sector_cost(ctx, tile);
+            static_cast<double>(a.sources) * t.src_tile * t.src_h * t.src_w * kLoadX *
+                sector_cost(ctx, ctx.channels_last, t.src_tile) +
+            static_cast<double>(a.branches) * tile * th * t.tw * kLoadZGrad * sector_cost(ctx, ctx.inside_last, tile);
         const int64_t units = static_cast<int64_t>(t.out_tiles) * a.n * t.tiles_h * t.tiles_w;
         const double cost = (compute + load) * t.tiles_h * t.tiles_w / tile *
                             occupancy_cost(ctx, kinds[k].kind, bytes) * parallel_cost(ctx, units);
@@ -371,18 +375,30 @@ Plan plan_wgrad(const Context& ctx, WgradArgs& a) {
   return {Kind::kDirect, blocks * a.t.slots, 0};
 }
 
-bool prefers_channels_last(Storage storage, bool tf32, int channels_a_group) {
+namespace {
+
+const PreferredLayout& preferred_layout(Storage storage, bool tf32, int channels_a_group) {
   const std::string precision = storage == Storage::kFloat16    ? "float16"
                                 : storage == Storage::kBfloat16 ? "bfloat16"
                                 : tf32                          ? "tf32"
                                                                 : "float32";
-  bool last = false;
-  int most = 0;
+  static constexpr PreferredLayout kUnknown{"", 0, false, false};
+  const PreferredLayout* best = &kUnknown;
   for (const PreferredLayout& row : kPreferredLayouts) {
-    if (precision != row.precision || row.channels > channels_a_group || row.channels < most) continue;
-    last = row.channels_last, most = row.channels;
+    if (precision != row.precision || row.channels > channels_a_group || row.channels < best->channels) continue;
+    best = &row;
   }
-  return last;
+  return *best;
+}
+
+}  // namespace
+
+bool prefers_channels_last(Storage storage, bool tf32, int channels_a_group) {
+  return preferred_layout(storage, tf32, channels_a_group).channels_last;
+}
+
+bool turns_inside(Storage storage, bool tf32, int channels_a_group) {
+  return preferred_layout(storage, tf32, channels_a_group).inside_last;
 }
 
 }  // namespace sknet_ops::cuda

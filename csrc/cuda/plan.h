@@ -19,7 +19,9 @@ struct Plan {
 Plan plan_conv(const Context& ctx, ConvArgs& args, bool grad);
 Plan plan_wgrad(const Context& ctx, WgradArgs& args);
 
-// By the table in preferred_layout.h.
+// By the table in preferred_layout.h: whether maps with channels last are faster; and whether, where maps come in NCHW,
+// selective_kernel is faster with channels last inside.
 bool prefers_channels_last(Storage storage, bool tf32, int channels_a_group);
+bool turns_inside(Storage storage, bool tf32, int channels_a_group);
 
 }  // namespace sknet_ops::cuda

@@ -3,6 +3,6 @@
 
 namespace sknet_ops::cuda {
 
-SKNET_OPS_WGRAD(Bfloat, Nchw);
+SKNET_OPS_WGRAD(Bfloat, Nchw, Nchw);
 
 }  // namespace sknet_ops::cuda

@@ -3,6 +3,6 @@
 
 namespace sknet_ops::cuda {
 
-SKNET_OPS_WGRAD(Bfloat, Nhwc);
+SKNET_OPS_WGRAD(Bfloat, Nhwc, Nhwc);
 
 }  // namespace sknet_ops::cuda

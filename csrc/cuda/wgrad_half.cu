@@ -3,6 +3,6 @@
 
 namespace sknet_ops::cuda {
 
-SKNET_OPS_WGRAD(Half, Nchw);
+SKNET_OPS_WGRAD(Half, Nchw, Nchw);
 
 }  // namespace sknet_ops::cuda

@@ -11,7 +11,8 @@ of ``sknet_ops._native``: lists for one a branch, a dict of outputs; `training` 
 are checked in C++ before anything is launched.
 
 Maps lie contiguous in NCHW, or with channels last (PyTorch's ``memory_format``), which strides tell: all maps of a call
-in one layout, outputs in the same. Stacked maps with channels last are (n, branches, h, w, c) in memory.
+in one layout, outputs in the same. Stacked maps with channels last are (n, branches, h, w, c) in memory. One exception:
+`selective_kernel` may keep z, which only its gradient reads, with channels last though the other maps are NCHW.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from typing import Any
 MAPS = frozenset({"x", "u", "z", "y", "dx", "du", "dy"})
 STORAGE = {"float32": 0, "float16": 1, "bfloat16": 2}
 LAYOUTS = ("nchw", "nhwc")
+# Of maps, and of z between the kernels of selective_kernel.
+ARRANGEMENTS = (("nchw", "nchw"), ("nchw", "nhwc"), ("nhwc", "nhwc"))
 # From the order of dimensions in memory to that of the shape, by rank.
 CHANNELS_LAST = {4: (0, 3, 1, 2), 5: (0, 1, 4, 2, 3)}
 _MAX_RANK = 8
@@ -225,7 +228,8 @@ class Library:
 
     Beside the op's own arguments each method takes ``tf32=True`` (float32 maps may go through tensor cores, which read
     10 bits of mantissa) and ``stream`` (a pointer; default: the framework's current stream. Outputs and scratch are
-    allocated on the current one, so with another the caller has to order the two).
+    allocated on the current one, so with another the caller has to order the two). `selective_kernel` and its gradient
+    take ``inside``, the layout of z, "nchw" or "nhwc"; default: that of a z which is given, else :meth:`inside_layout`.
     """
 
     def __init__(self, path: str | Path, empty: Callable[[tuple[int, ...], str], Any] | None = None) -> None:
@@ -254,11 +258,15 @@ class Library:
         last = self._library.sknet_ops_cuda_prefers_channels_last(STORAGE[dtype], int(tf32), channels_a_group)
         return LAYOUTS[last]
 
+    def inside_layout(self, channels_a_group: int, dtype: str = "float32", tf32: bool = False) -> str:
+        """What `selective_kernel` keeps z in where maps are NCHW; by the same table."""
+        return LAYOUTS[self._library.sknet_ops_cuda_turns_inside(STORAGE[dtype], int(tf32), channels_a_group)]
+
     def plan(self, op: str, *, capability: int = 90, multiprocessors: int = 132, shared_bytes: int = 227 << 10,
              tf32: bool = False, layout: str = "nchw", **arguments: Any) -> Plan:  # fmt: skip
         """What the op would launch on such a device. Tensors may be given as ``(shape, dtype name)``."""
-        call = _Call(self, op, arguments, abstract=True)
-        self._settings(0, call.storage, layout, tf32, 0, 0)
+        call = _Call(self, op, arguments, tf32, abstract=layout)
+        self._settings(call)
         with _Attributes(self, call.attrs) as attributes:
             call.infer(attributes)
             scratch, lines = ctypes.c_int64(), ctypes.c_char_p()
@@ -270,7 +278,7 @@ class Library:
 
     def _run(self, op: str, arguments: dict[str, Any]) -> dict[str, Any]:
         tf32, stream = arguments.pop("tf32", False), arguments.pop("stream", None)
-        call = _Call(self, op, arguments)
+        call = _Call(self, op, arguments, tf32)
         example = call.example
         empty = self._empty or _allocator(example)
         stream = _current_stream(example) if stream is None else stream
@@ -281,7 +289,7 @@ class Library:
             tensors = [as_tensor(name, value) for name, value in zip(call.output_names, outputs, strict=True)]
             buffers = call.buffers(tensors)
             # Scratch from the framework's own allocator, which knows streams and graph capture.
-            self._settings(stream, call.storage, call.layout, tf32, 0, 0)
+            self._settings(call, stream)
             scratch, lines = ctypes.c_int64(), ctypes.c_char_p()
             of_current_device = 0, 0, 0
             self._check(self._library.sknet_ops_cuda_plan(op.encode(), attributes, *buffers, *of_current_device,
@@ -289,15 +297,16 @@ class Library:
             words = empty((scratch.value // 4 + 64,), "float32")
             memory = as_tensor("scratch", words)
             aligned = (memory.pointer + 255) // 256 * 256
-            self._settings(stream, call.storage, call.layout, tf32, aligned, scratch.value)
+            self._settings(call, stream, aligned, scratch.value)
             try:
                 self._check(self._library.sknet_ops_cuda_call(op.encode(), attributes, *buffers))
             finally:
-                self._settings(0, 0, "nchw", False, 0, 0)
+                self._settings(None)
         return call.named(outputs)
 
-    def _settings(self, stream: int, storage: int, layout: str, tf32: bool, scratch: int, scratch_bytes: int) -> None:
-        numbers = storage, LAYOUTS.index(layout), int(tf32)
+    def _settings(self, call: _Call | None, stream: int = 0, scratch: int = 0, scratch_bytes: int = 0) -> None:
+        """None: back to where a thread starts."""
+        numbers = call.settings() if call else (0, 0, 0, 0)
         arguments = (ctypes.c_void_p(stream), *numbers, ctypes.c_void_p(scratch))
         self._check(self._library.sknet_ops_cuda_settings(*arguments, ctypes.c_int64(scratch_bytes)))
 
@@ -326,11 +335,15 @@ class _Attributes:
 
 
 class _Call:
-    """Arguments of one call in the order that C expects."""
+    """Arguments of one call in the order that C expects. `abstract`: tensors are shapes alone, maps in that layout."""
 
-    def __init__(self, library: Library, op: str, arguments: dict[str, Any], abstract: bool = False) -> None:
-        self._library, self._op, self._spec = library, op, OPS[op]
+    def __init__(
+        self, library: Library, op: str, arguments: dict[str, Any], tf32: bool, abstract: str | None = None
+    ) -> None:
+        self._library, self._op, self._spec, self._tf32 = library, op, OPS[op], bool(tf32)
         spec = self._spec
+        self._of_unit = op.startswith("selective_kernel")
+        inside = arguments.pop("inside", None) if self._of_unit else None
         arguments = {name: value for name, value in arguments.items() if value is not None}
         self.attrs = {name: arguments.pop(name, default) for name, default in spec.defaults}
         for name in spec.attrs:
@@ -360,7 +373,8 @@ class _Call:
         else:
             self._inputs = [as_tensor(f"{op}: {n}", v) for n, v in zip(self._names, self._values, strict=True)]
         self._check_types()
-        self.layout = self._common_layout()
+        self.layout = abstract or self._common_layout()
+        self.inside = self._inside_layout(inside, abstract is None)
 
     @staticmethod
     def _abstract(name: str, value: Any) -> Tensor:
@@ -382,6 +396,8 @@ class _Call:
         common, found = list(LAYOUTS), []
         for name, tensor in zip(self._names, self._inputs, strict=True):
             layouts = tensor.layouts()
+            if name == "z" and self._of_unit:
+                continue  # may differ
             if name in MAPS:
                 common = [layout for layout in common if layout in layouts]
                 found.append(f"{name} in {' or '.join(sorted(layouts)).upper()}")
@@ -391,11 +407,36 @@ class _Call:
             raise ValueError(f"{self._op}: maps: got {', '.join(found)}, expected all in one layout")
         return common[0]
 
+    def _inside_layout(self, asked: str | None, of_z: bool) -> str:
+        """Of z: what is asked for, or what a z that is given has, or the library's choice."""
+        if not self._of_unit:
+            return self.layout
+        if asked is not None and asked not in LAYOUTS:
+            raise ValueError(f"{self._op}: inside: got {asked!r}, expected one of {', '.join(LAYOUTS)}")
+        if asked == "nchw" and self.layout == "nhwc":
+            raise ValueError(f"{self._op}: inside: got 'nchw' with maps in NHWC, expected 'nhwc'")
+        wanted = [asked] if asked else ["nhwc"] if self.layout == "nhwc" else list(LAYOUTS)
+        if of_z and "z" in self._names:
+            layouts = self._inputs[self._names.index("z")].layouts()
+            expected = " or ".join(wanted).upper()
+            wanted = [layout for layout in wanted if layout in layouts]
+            if not wanted:
+                raise ValueError(f"{self._op}: z: got {' or '.join(sorted(layouts)).upper()}, expected {expected}")
+        if len(wanted) == 1:
+            return wanted[0]
+        weight = self._inputs[self._names.index("weight[0]")]
+        channels = weight.shape[0] // max(int(self.attrs["groups"]), 1) if weight.shape else 0
+        return self._library.inside_layout(channels, self._map_dtype, self._tf32)
+
+    def settings(self) -> tuple[int, int, int, int]:
+        """Storage, layout of the maps, layout of z (1 more: 0 is the table's choice), tf32."""
+        return self.storage, LAYOUTS.index(self.layout), 1 + LAYOUTS.index(self.inside), int(self._tf32)
+
     def output(
         self, empty: Callable[[tuple[int, ...], str], Any], name: str, shape: tuple[int, ...], dtype: str
     ) -> Any:
-        """A new tensor, in the layout of the inputs if it is a map."""
-        if name not in MAPS or self.layout == "nchw":
+        """A new tensor; a map in the layout of the inputs, z in its own."""
+        if name not in MAPS or (self.inside if name == "z" else self.layout) == "nchw":
             return empty(shape, dtype)
         memory = tuple(shape[i] for i in _last_order(len(shape)))
         return _permuted(empty(memory, dtype), CHANNELS_LAST[len(shape)])

@@ -70,8 +70,9 @@ class Guarded:
 class Emulated:
     """Methods named like the ops. Takes and returns float32 arrays whatever the storage and layout of maps."""
 
-    def __init__(self, storage: str = "float32", tf32: bool = False, layout: str = "nchw", shift: int = 0) -> None:
-        self._storage, self._tf32, self._layout, self._shift = storage, tf32, layout, shift
+    def __init__(self, storage: str = "float32", tf32: bool = False, layout: str = "nchw", shift: int = 0,
+                 inside: str | None = None) -> None:  # fmt: skip
+        self._storage, self._tf32, self._layout, self._shift, self._inside = storage, tf32, layout, shift, inside
         self._fresh: list[Guarded] = []
         self.library = cuda_native().Library(build.library("sknet_ops_cuda_emulated"), self._empty)
 
@@ -84,10 +85,15 @@ class Emulated:
 
     def _call(self, op: str, arguments: dict[str, Any]) -> dict[str, Any]:
         module, inputs, written = cuda_native(), [], []
+        turned = self._inside is not None and op.startswith("selective_kernel")
+        how = {"inside": self._inside} if turned else {}
+
+        def layout_of(name: str) -> str:
+            return "nchw" if name not in module.MAPS else self._inside if turned and name == "z" else self._layout
 
         def hand_over(name: str, array: np.ndarray) -> Any:
             dtype = self._storage if name in module.MAPS else "float32"
-            last = name in module.MAPS and self._layout == "nhwc"
+            last = layout_of(name) == "nhwc"
             order = module.CHANNELS_LAST[array.ndim] if last else tuple(range(array.ndim))
             guarded = Guarded(tuple(array.shape[order.index(i)] for i in range(array.ndim)), dtype, self._shift)
             guarded.values.transpose(order)[...] = to_storage(array, dtype)
@@ -106,7 +112,7 @@ class Emulated:
                 tensors[name] = value
         before = {id(g): g.values.copy() for _, g in inputs}
         self._fresh = []
-        result = getattr(self.library, op)(**tensors, tf32=self._tf32)
+        result = getattr(self.library, op)(**tensors, tf32=self._tf32, **how)
         for name, guarded in [*inputs, *(("an output", g) for g in self._fresh)]:
             guarded.check(f"{op}: {name}")
         moving = {id(g) for _, g in written}
@@ -117,8 +123,7 @@ class Emulated:
             array[...] = guarded.values
 
         def take_back(name: str, tensor: Any) -> np.ndarray:
-            layout = self._layout if name in module.MAPS else "nchw"
-            assert layout in tensor.layouts(), f"{op}: {name}: layout of an output"
+            assert layout_of(name) in tensor.layouts(), f"{op}: {name}: layout of an output"
             values = from_storage(tensor.owner.values, tensor.dtype)
             return values.transpose(module.CHANNELS_LAST[values.ndim]).copy() if tensor.strides else values.copy()
 

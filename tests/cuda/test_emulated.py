@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from types import ModuleType
 from typing import Any
 
@@ -58,6 +59,20 @@ SIXTEEN_BITS = [
     SkConvCase("direct", 1, 6, (7, 5), 6, groups=2),
     SkConvCase("a unit of 4 channels a group", 3, 16, (8, 8), 16, groups=4, op="selective_kernel"),
 ]
+# What is turned between NCHW and channels last: chunks that end in the map, tiles of few and many channels, packs and
+# single channels, more branches than are taken together. With two images the hidden layer has no gradient but noise.
+UNITS = [
+    SkConvCase("wide", 4, 16, (6, 70), 16, groups=4, op="selective_kernel"),
+    SkConvCase("64 channels", 3, 64, (13, 11), 64, groups=4, op="selective_kernel"),
+    SkConvCase("36 channels strided", 4, 36, (9, 8), 36, groups=9, stride=2, op="selective_kernel"),
+    SkConvCase("three branches", 4, 12, (12, 11), 12, (3, 3, 1), (1, 2, 1), groups=3, op="selective_kernel"),
+    SkConvCase("6 channels", 4, 6, (7, 5), 6, groups=2, op="selective_kernel"),
+    SkConvCase("16 channels a group", 3, 32, (7, 7), 32, groups=2, op="selective_kernel"),
+]
+# Means over 143 positions differ so little between images that rounded maps change the hidden layer's deviation.
+ROUNDED_UNITS = [case for case in UNITS if case.why != "64 channels"]
+BOTH = [{"layout": layout} for layout in LAYOUTS]
+INSIDE = {"layout": "nchw", "inside": "nhwc"}
 
 
 @pytest.mark.parametrize("case, training", modes([*CASES, *DILATED]))
@@ -76,6 +91,18 @@ def test_channels_last(case: Any, training: bool, native: ModuleType, monkeypatc
     monkeypatch.setenv("SKNET_OPS_EMU_DEVICE", DEVICES[device])
     example = make_example(case, native, training)
     outputs, gradients = both_passes(Emulated(layout="nhwc"), example, training, np.float32)
+    expected, expected_gradients = both_passes(native, example, training, np.float64, backend="reference")
+    assert_close(outputs, expected, OUTPUT)
+    assert_close(gradients, expected_gradients, GRADIENT, floor=1e-2)
+
+
+@pytest.mark.parametrize("case, training", modes([*UNITS, *(c for c in CASES if c.op == "selective_kernel")]))
+def test_channels_last_inside(
+    case: Any, training: bool, device: str, native: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Maps in NCHW, the branches between the kernels in NHWC."""
+    example = make_example(case, native, training)
+    outputs, gradients = both_passes(Emulated(**INSIDE), example, training, np.float32)
     expected, expected_gradients = both_passes(native, example, training, np.float64, backend="reference")
     assert_close(outputs, expected, OUTPUT)
     assert_close(gradients, expected_gradients, GRADIENT, floor=1e-2)
@@ -117,8 +144,8 @@ def test_offsets_beyond_32_bits(layout: str, rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("case", [TENSOR[0], TENSOR[-1], DILATED[0]], ids=str)
 def test_tensors_that_start_anywhere(case: SkConvCase, storage: str, native: ModuleType) -> None:
     """A tensor's start need be aligned to its values alone; then nothing is read in packs."""
-    for layout in LAYOUTS:
-        module = Emulated(storage, layout=layout, shift=1)
+    for layout, inside in cuda_native().ARRANGEMENTS:
+        module = Emulated(storage, layout=layout, inside=inside, shift=1)
         example = rounded_example(make_example(case, native, True), storage)
         tolerance = 3e-4 if storage == "float32" else 2e-3
         compare(module, example, True, native, tolerance, tolerance)
@@ -148,10 +175,13 @@ def compare(
 
 # Unit of the last place, relative to the largest value: 2^-11 and 2^-8; a few of them add up.
 @pytest.mark.parametrize("storage, tolerance", [("float16", 2e-3), ("bfloat16", 1.6e-2)])
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("case", SIXTEEN_BITS, ids=str)
-def test_sixteen_bits(case: SkConvCase, layout: str, storage: str, tolerance: float, native: ModuleType) -> None:
-    module = Emulated(storage, layout=layout)
+@pytest.mark.parametrize("case, layout", [
+    *itertools.product(SIXTEEN_BITS, BOTH), *itertools.product(ROUNDED_UNITS, (INSIDE,)),
+], ids=str)  # fmt: skip
+def test_sixteen_bits(
+    case: SkConvCase, layout: dict[str, str], storage: str, tolerance: float, native: ModuleType
+) -> None:
+    module = Emulated(storage, **layout)
     example = rounded_example(make_example(case, native, True), storage)
     compare(module, example, True, native, tolerance, tolerance)
     # In inference z is computed anew, rounded: without ReLU no rounding can close one.
@@ -160,24 +190,25 @@ def test_sixteen_bits(case: SkConvCase, layout: str, storage: str, tolerance: fl
     compare(module, example, False, native, tolerance, 2 * tolerance)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("case", TENSOR, ids=str)
-def test_tf32(case: SkConvCase, layout: str, native: ModuleType) -> None:
-    module = Emulated(tf32=True, layout=layout)
+@pytest.mark.parametrize("case, layout", [
+    *itertools.product(TENSOR, BOTH), *itertools.product(ROUNDED_UNITS[-1:], (INSIDE,)),
+], ids=str)  # fmt: skip
+def test_tf32(case: SkConvCase, layout: dict[str, str], native: ModuleType) -> None:
+    module = Emulated(tf32=True, **layout)
     linear = SkConvCase(**{**case.__dict__, "relu": False})
     example = make_example(linear, native, False)
     compare(module, make_example(case, native, True), True, native, 2e-3, 2e-3)
     compare(module, example, False, native, 2e-3, 4e-3)
 
 
-@pytest.mark.parametrize("case", [SK_CONV[1], SELECTIVE_KERNEL[2], SELECTIVE_KERNEL[10]], ids=str)
-@pytest.mark.parametrize("storage, layout", [("float32", "nchw"), ("float16", "nchw"), ("float32", "nhwc"),
-                                             ("float16", "nhwc")])  # fmt: skip
+@pytest.mark.parametrize("case", [SK_CONV[1], SELECTIVE_KERNEL[2], SELECTIVE_KERNEL[10], UNITS[0], UNITS[3]], ids=str)
+@pytest.mark.parametrize("layout, inside", cuda_native().ARRANGEMENTS)
+@pytest.mark.parametrize("storage", ["float32", "float16"])
 def test_order_of_threads_changes_no_bit(
-    case: SkConvCase, storage: str, layout: str, native: ModuleType, monkeypatch: pytest.MonkeyPatch
+    case: SkConvCase, storage: str, layout: str, inside: str, native: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A missing barrier, or a sum whose order is left to chance, would show."""
-    example, module = make_example(case, native, True), Emulated(storage, layout=layout)
+    example, module = make_example(case, native, True), Emulated(storage, layout=layout, inside=inside)
 
     def run() -> Tensors:
         op, attrs = OPS[case.op], {**case.attrs(), "training": True}

@@ -9,12 +9,13 @@ import re
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.cuda import build
 from tests.cuda.emulated import Emulated, cuda_native
 
-LAYOUTS, STORAGE = cuda_native().LAYOUTS, tuple(cuda_native().STORAGE)
+ARRANGEMENTS, LAYOUTS, STORAGE = cuda_native().ARRANGEMENTS, cuda_native().LAYOUTS, tuple(cuda_native().STORAGE)
 
 # capability, multiprocessors, shared memory of a block
 DEVICES = {"sm_75": (75, 40, 64 << 10), "sm_80": (80, 108, 163 << 10), "sm_86": (86, 68, 99 << 10),
@@ -69,19 +70,21 @@ def kernels(plan: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout, inside", ARRANGEMENTS)
 @pytest.mark.parametrize("shape", UNITS, ids=str)
 @pytest.mark.parametrize("batch", [1, 32, 256])
 def test_launch_counts_and_limits(
-    device: str, layout: str, shape: tuple[int, int, int], batch: int, library: Any
+    device: str, layout: str, inside: str, shape: tuple[int, int, int], batch: int, library: Any
 ) -> None:
     for storage in STORAGE:
-        training = plan(library, device, unit(*shape, batch=batch, storage=storage), layout=layout)
+        training = plan(library, device, unit(*shape, batch=batch, storage=storage), layout=layout, inside=inside)
         assert len(training.launches) <= 4
-        inference = plan(library, device, unit(*shape, batch=batch, storage=storage, training=False), layout=layout)
+        inference = plan(
+            library, device, unit(*shape, batch=batch, storage=storage, training=False), layout=layout, inside=inside
+        )
         assert len(inference.launches) <= 3
         backward = plan(library, device, unit(*shape, batch=batch, storage=storage, grad=True),
-                        op="selective_kernel_grad", layout=layout)  # fmt: skip
+                        op="selective_kernel_grad", layout=layout, inside=inside)  # fmt: skip
         assert len(backward.launches) <= 6
         _, multiprocessors, shared_bytes = DEVICES[device]
         for name, blocks, shared in (*training.launches, *inference.launches, *backward.launches):
@@ -94,29 +97,33 @@ def test_launch_counts_and_limits(
 
 @pytest.mark.parametrize("channels", [4, 8, 12, 16, 24, 32])
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_groups_of_4_to_32_channels_have_tiles(channels: int, stride: int, layout: str, library: Any) -> None:
+@pytest.mark.parametrize("layout, inside", ARRANGEMENTS)
+def test_groups_of_4_to_32_channels_have_tiles(
+    channels: int, stride: int, layout: str, inside: str, library: Any
+) -> None:
     """With dilations 1 to 3, on every device, in every type."""
     for device, storage, (groups, size) in itertools.product(DEVICES, STORAGE, ((32, 28), (2, 13))):
         shape = channels * groups, size, stride
-        forward = plan(library, device, unit(*shape, groups=groups, branches=3, storage=storage), layout=layout)
+        forward = plan(
+            library, device, unit(*shape, groups=groups, branches=3, storage=storage), layout=layout, inside=inside
+        )
         backward = plan(library, device, unit(*shape, groups=groups, branches=3, storage=storage, grad=True),
-                        "selective_kernel_grad", layout=layout)  # fmt: skip
+                        "selective_kernel_grad", layout=layout, inside=inside)  # fmt: skip
         convs = [name for name in kernels(forward) + kernels(backward) if name.startswith("conv")]
         assert len(convs) == 3 and not any(name.endswith("direct") for name in convs), (device, storage, shape, convs)
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout, inside", ARRANGEMENTS)
 @pytest.mark.parametrize("shape", UNITS, ids=str)
 def test_tensor_cores_where_they_are_asked_for(
-    device: str, layout: str, shape: tuple[int, int, int], library: Any
+    device: str, layout: str, inside: str, shape: tuple[int, int, int], library: Any
 ) -> None:
     """16 channels a group or more, from compute capability 8.0 on; float32 only if told so."""
     wide = shape[0] // 32 >= 16 and DEVICES[device][0] >= 80
     for storage, tf32, expected in (("float16", False, wide), ("bfloat16", False, wide), ("float32", True, wide),
                                     ("float32", False, False)):  # fmt: skip
-        how = {"tf32": tf32, "layout": layout}
+        how = {"tf32": tf32, "layout": layout, "inside": inside}
         forward = plan(library, device, unit(*shape, storage=storage), **how)
         backward = plan(library, device, unit(*shape, storage=storage, grad=True), "selective_kernel_grad", **how)
         convs = [name for name in kernels(forward) + kernels(backward) if name.startswith("conv")]
@@ -143,15 +150,15 @@ def test_order_of_kernels(library: Any) -> None:
     assert len(again.launches) == 9
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_tensors_beyond_32_bits(layout: str, library: Any) -> None:
+@pytest.mark.parametrize("layout, inside", ARRANGEMENTS)
+def test_tensors_beyond_32_bits(layout: str, inside: str, library: Any) -> None:
     """5.9e9 values in z: counts are 64-bit, and the scratch holds no copy of a map in training."""
     arguments = unit(128, 56, 1, batch=7400)
     assert math.prod(arguments["x"][0]) * 2 > 2**32
-    wanted = plan(library, "sm_90", arguments, layout=layout)
+    wanted = plan(library, "sm_90", arguments, layout=layout, inside=inside)
     assert all(blocks < 2**31 for _, blocks, _ in wanted.launches)
     assert wanted.scratch_bytes < 1 << 30
-    kept = plan(library, "sm_90", unit(128, 56, 1, batch=7400, training=False), layout=layout)
+    kept = plan(library, "sm_90", unit(128, 56, 1, batch=7400, training=False), layout=layout, inside=inside)
     assert kept.scratch_bytes > 7400 * 2 * 128 * 56 * 56 * 4  # u
 
 
@@ -186,18 +193,51 @@ def test_bad_types_are_named(library: Any) -> None:
 def test_preferred_layout(library: Any) -> None:
     """One answer for every shape, of the row with the most channels that the shape has."""
     table = (build.ROOT / "csrc" / "cuda" / "preferred_layout.h").read_text()
-    found = re.findall(r'\{"(\w+)", (\d+), (true|false)\}', table)
-    rows = {(name, int(channels)): LAYOUTS[last == "true"] for name, channels, last in found}
+    found = re.findall(r'\{"(\w+)", (\d+), (true|false), (true|false)\}', table)
+    rows = {(name, int(channels)): [LAYOUTS[flag == "true"] for flag in flags] for name, channels, *flags in found}
     for precision, channels in itertools.product(("tf32", *STORAGE), (1, 4, 8, 16, 17, 32, 512)):
-        of_precision = {least: layout for (name, least), layout in rows.items() if name == precision}
+        of_precision = {least: both for (name, least), both in rows.items() if name == precision}
         expected = of_precision[max(least for least in of_precision if least <= channels)]
-        tf32 = precision == "tf32"
-        assert library.preferred_layout(channels, "float32" if tf32 else precision, tf32) == expected
+        asked = channels, "float32" if precision == "tf32" else precision, precision == "tf32"
+        assert [library.preferred_layout(*asked), library.inside_layout(*asked)] == expected
+
+
+def test_z_lies_as_asked_or_as_the_table_says(library: Any) -> None:
+    """And its gradient op takes it as it lies."""
+
+    def stacked(layout: str) -> Any:
+        return real((2, 2, 8, 3, 3)) if layout == "nchw" else np.moveaxis(real((2, 2, 3, 3, 8)), -1, 2)
+
+    def real(shape: tuple[int, ...]) -> Any:
+        return np.zeros(shape, np.float32)
+
+    def tensors(**more: Any) -> dict[str, Any]:
+        shapes = unit(8, 3, 1, batch=2, groups=2, **more)
+        return {name: [real(item[0]) for item in value] if name in ("weight", "gamma", "beta", "moving_mean",
+                "moving_variance") else real(value[0]) if isinstance(value, tuple) else value
+                for name, value in shapes.items()}  # fmt: skip
+
+    library = cuda_native().Library(build.library("sknet_ops_cuda_emulated"), np.empty)
+    forward, backward = tensors(), tensors(grad=True)
+    for asked in (None, *LAYOUTS):
+        z = library.selective_kernel(**forward, inside=asked)["z"]
+        assert cuda_native().as_tensor("z", z).layouts() == {asked or library.inside_layout(4)}
+        assert library.selective_kernel_grad(**{**backward, "z": z})["dx"].shape == (2, 8, 3, 3)
+    message = "selective_kernel_grad: z: got NHWC, expected NCHW"
+    with pytest.raises(ValueError, match=message):
+        library.selective_kernel_grad(**{**backward, "z": stacked("nhwc")}, inside="nchw")
+    last = {name: np.moveaxis(real((2, 3, 3, 8)), -1, 1) for name in ("x", "dy")}
+    with pytest.raises(ValueError, match="selective_kernel_grad: z: got NCHW, expected NHWC"):
+        library.selective_kernel_grad(**{**backward, **last, "z": stacked("nchw")})
+    with pytest.raises(ValueError, match="selective_kernel: inside: got 'nchw' with maps in NHWC, expected 'nhwc'"):
+        library.selective_kernel(**{**forward, "x": last["x"]}, inside="nchw")
+    with pytest.raises(ValueError, match="selective_kernel: inside: got 'chw', expected one of nchw, nhwc"):
+        library.selective_kernel(**forward, inside="chw")
+    with pytest.raises(TypeError, match="sk_select: unexpected arguments \\['inside'\\]"):
+        library.sk_select(u=stacked("nchw"), attention=real((2, 2, 8)), inside="nchw")
 
 
 def test_layout_comes_from_strides() -> None:
-    import numpy as np
-
     module = cuda_native()
 
     def layouts(array: np.ndarray) -> set[str]:
@@ -221,8 +261,6 @@ def test_layout_comes_from_strides() -> None:
 
 
 def test_layouts_do_not_mix(library: Any) -> None:
-    import numpy as np
-
     u, attention = np.zeros((2, 2, 3, 4, 5), np.float32), np.zeros((2, 2, 3), np.float32)
     dy = np.moveaxis(np.zeros((2, 4, 5, 3), np.float32), -1, 1)
     with pytest.raises(ValueError, match="sk_select_grad: maps: got dy in NHWC, u in NCHW, expected all in one layout"):
@@ -235,8 +273,6 @@ def test_layouts_do_not_mix(library: Any) -> None:
 
 def test_dlpack(native: ModuleType) -> None:
     """Any framework's tensors come in by DLPack; strided ones are refused."""
-    import numpy as np
-
     module = cuda_native()
     array = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
     tensor = module.as_tensor("x", array)

@@ -22,8 +22,8 @@ def report() -> ModuleType:
 
 
 def row(unit: str, ours: float, eager: float, compiled: float | None, graph: bool = True,
-        last: float | None = None) -> dict[str, Any]:  # fmt: skip
-    times = {"nchw": ours, "nhwc": last, "eager": eager, "compile": compiled}
+        last: float | None = None, turned: float | None = None) -> dict[str, Any]:  # fmt: skip
+    times = {"nchw": ours, "turned": turned, "nhwc": last, "eager": eager, "compile": compiled}
     measured = {name: {"median_us": value, "graph": graph} for name, value in times.items() if value is not None}
     return {
         "unit": unit,
@@ -41,7 +41,7 @@ def result(rows: list[dict[str, Any]], ok: bool = True) -> dict[str, Any]:
              "ok": ok, "wrong": {} if ok else {"u": 1.0}}  # fmt: skip
     return {"versions": {"device": "none"}, "build seconds": 1, "check seconds": 1, "seconds": 2, "seed": 7,
             "checks": [check], "timings": rows, "copy bytes per second": 1e9,
-            "preferred": {f"float32 {c}": "nchw" for c in (4, 8)}}  # fmt: skip
+            "preferred": {f"float32 {c}": ["nchw", "nhwc"] for c in (4, 8)}}  # fmt: skip
 
 
 @pytest.mark.parametrize("ours, verdict", [((1.0, 1.0), "met"), ((0.5, 1.7), "missed"), ((1.3, 1.3), "missed")])
@@ -59,23 +59,30 @@ def test_what_is_missing_shows(report: ModuleType) -> None:
         "1 checks with seed 7, 1 failed." in text and "- sk_conv, odd, training True, float32, nhwc: {'u': 1.0}" in text
     )
     assert "1 of 1 without torch.compile" in text
-    assert "| 1 (no graph) | - | 3 (no graph) | - | 3.00 | 60% |" in text
+    assert "| 1 (no graph) | - | - | 3 (no graph) | - | 3.00 | 60% |" in text
     assert "60% to 60% of the copy bandwidth; bar 60% met" in text
 
 
+LAYOUT_ROWS = [
+    row("128 x 56^2 / 1", 4.0, 3.0, 6.0, last=1.0, turned=2.0),
+    row("256 x 56^2 / 2", 3.0, 4.0, 3.0, last=2.0, turned=1.0),
+]
+
+
 def test_the_better_layout_counts(report: ModuleType) -> None:
-    rows = [row("128 x 56^2 / 1", 4.0, 3.0, 6.0, last=1.0), row("256 x 56^2 / 2", 1.0, 4.0, 3.0, last=2.0)]
-    text = report.table(result(rows))
-    assert "| 4 | 1 | 3 | 6 | 3.00 | 60% |" in text and "| 1 | 2 | 4 | 3 | 3.00 | 60% |" in text
-    assert "| float32 | 4 | 4.00 | NHWC | NCHW |" in text and "| float32 | 8 | 0.50 | NCHW | NCHW |" in text
+    text = report.table(result(LAYOUT_ROWS))
+    assert "| 4 | 2 | 1 | 3 | 6 | 3.00 | 60% |" in text and "| 3 | 1 | 2 | 4 | 3 | 3.00 | 60% |" in text
+    assert "| float32 | 4 | 2.00 | NHWC | NCHW | 2.00 | NHWC | NHWC |" in text
+    assert "| float32 | 8 | 0.50 | NCHW | NCHW | 3.00 | NHWC | NHWC |" in text
 
 
 def test_measured_layouts_replace_the_estimate(report: ModuleType) -> None:
     """What a run writes is the committed file with other rows, and can be measured anew."""
     committed = (build.ROOT / "csrc" / "cuda" / "preferred_layout.h").read_text()
-    rows = [row("128 x 56^2 / 1", 4.0, 3.0, 6.0, last=1.0), row("256 x 56^2 / 2", 1.0, 4.0, 3.0, last=2.0)]
+    rows = [*LAYOUT_ROWS[:1], row("256 x 56^2 / 2", 1.0, 4.0, 3.0, last=2.0, turned=2.0)]
     once = report.preferred_header(committed, result(rows))
-    assert '{"float32", 1, true},   // 4: 4.00\n' in once and '{"float32", 8, false},  // 8: 0.50\n' in once
+    assert '{"float32", 1, true, true},    // 4: 2.00, 2.00\n' in once
+    assert '{"float32", 8, false, false},  // 8: 0.50, 0.50\n' in once
     assert "// MEASURED on none" in once and "ESTIMATE" not in once and "float16" not in once
     assert once.splitlines()[0] == committed.splitlines()[0] and once.splitlines()[-3:] == committed.splitlines()[-3:]
     assert report.preferred_header(once, result(rows)) == once

@@ -14,7 +14,8 @@
 
 namespace sknet_ops::cuda {
 
-template <typename T, class Layout, class Frag, bool kGrad>
+// From, To: layouts of the source and of the output.
+template <typename T, class From, class To, class Frag, bool kGrad>
 struct ConvBlock {
   const ConvArgs& a;
   const ConvTiling& t;
@@ -76,9 +77,9 @@ struct ConvBlock {
   __device__ auto plane(int64_t n, int s, int c) const {
     const int64_t hw = static_cast<int64_t>(a.src_map_h) * a.src_map_w;
     if constexpr (kGrad) {
-      return zgrad_plane<T, Layout>(a.dz, n, s, c, a.src_channels, a.branches, hw);
+      return zgrad_plane<T, From>(a.dz, n, s, c, a.src_channels, a.branches, hw);
     } else {
-      return PlaneOfX<T, Layout>{x_start(n, s, c), a.src_channels};
+      return PlaneOfX<T, From>{x_start(n, s, c), a.src_channels};
     }
   }
 
@@ -95,7 +96,7 @@ struct ConvBlock {
 
   __device__ const T* x_start(int64_t n, int s, int c) const {
     const int64_t hw = static_cast<int64_t>(a.src_map_h) * a.src_map_w;
-    return static_cast<const T*>(a.x) + start_of<Layout>(n, s * a.source_channels + c, a.src_channels, hw);
+    return static_cast<const T*>(a.x) + start_of<From>(n, s * a.source_channels + c, a.src_channels, hw);
   }
 
   // Number of the first source in the tile.
@@ -104,7 +105,7 @@ struct ConvBlock {
   __device__ void load_source(int64_t n, int first_row, int first_column) {
     const TileShape shape{a.sources,    t.src_tile,  t.src_h,     t.src_w, first_row,
                           first_column, a.src_map_h, a.src_map_w, t.lanes};
-    if constexpr (Layout::kLast) {
+    if constexpr (From::kLast) {
       constexpr int kPack = Frag::kTensor && !kGrad ? 16 / sizeof(T) : 4;
       if (a.ci_group % kPack == 0 && aligned(a.x, a.dz.g, a.dz.z)) {
         load_channels<kPack>(n, shape);
@@ -292,14 +293,14 @@ struct ConvBlock {
     const int channels = kGrad ? t.parts * a.out_channels : a.out_channels,
               first = kGrad && t.parts > 1 ? part() * a.out_channels : 0;
     if (oc >= a.out_channels) return;  // where a channel is a tile; other tiles divide the channels
-    T* out = static_cast<T*>(a.out) + start_of<Layout>(map, first + oc, channels, hw);
-    if constexpr (Layout::kLast) {
+    T* out = static_cast<T*>(a.out) + start_of<To>(map, first + oc, channels, hw);
+    if constexpr (To::kLast) {
       constexpr int kRun = Frag::kOutRun;
       const bool whole = aligned(a.out);
 #pragma unroll
       for (int i = 0; i < Frag::kPixels; ++i) {
         if (pos[i] < 0) continue;
-        T* to = out + along<Layout>(pos[i], channels);
+        T* to = out + along<To>(pos[i], channels);
 #pragma unroll
         for (int j = 0; j < Frag::kOut; j += kRun) {
           Pack<float, kRun> p;
@@ -440,9 +441,9 @@ struct ConvBlock {
   }
 };
 
-template <typename T, class Layout, class Frag, bool kGrad>
+template <typename T, class From, class To, class Frag, bool kGrad>
 __global__ void __launch_bounds__(kThreads, Frag::kTensor ? 2 : 3) conv_kernel(SKNET_OPS_ARGS ConvArgs a) {
-  ConvBlock<T, Layout, Frag, kGrad>(a).run();
+  ConvBlock<T, From, To, Frag, kGrad>(a).run();
 }
 
 }  // namespace sknet_ops::cuda

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What layer_grad.h does with maps, with maps in NHWC. A block is a tile of channels of one image. Branches are taken
-// two at a time, with one read of the gradient that they share.
+// What layer_grad.h does with maps, with branches in NHWC. A block is a tile of channels of one image. Branches are
+// taken two at a time, with one read of the gradient that they share.
 #pragma once
 
 #include "cuda/kernel/layer_last.h"
@@ -9,8 +9,9 @@ namespace sknet_ops::cuda {
 
 inline constexpr int kTogether = 2;  // branches
 
-// Shared memory: sums of the block (branches, tile), normalisations (branches, tile), the scratch of a sum.
-template <typename T, int kPack>
+// Shared memory: sums of the block (branches, tile), normalisations (branches, tile), the scratch of a sum, and with
+// kTurn a chunk of g, which is NCHW and written to a.turned.
+template <typename T, int kPack, bool kTurn>
 __global__ void __launch_bounds__(kThreads) gate_last_kernel(SKNET_OPS_ARGS GateArgs a) {
   const Pixels<kPack> at(a.last, a.c);
   const int64_t n = at.slot;
@@ -24,17 +25,18 @@ __global__ void __launch_bounds__(kThreads) gate_last_kernel(SKNET_OPS_ARGS Gate
   __syncthreads();
   const int64_t branch = static_cast<int64_t>(a.c) * a.hw, g_branch = a.g_per_branch ? branch : 0;
   const T* z = static_cast<const T*>(a.z) + start_of<Nhwc>(n * a.branches, at.c(), a.c, a.hw);
-  const T* g = static_cast<const T*>(a.g) + start_of<Nhwc>(a.g_per_branch ? n * a.branches : n, at.c(), a.c, a.hw);
+  const int64_t g_start = start_of<Nhwc>(a.g_per_branch ? n * a.branches : n, at.c(), a.c, a.hw);
+  const T* g = static_cast<const T*>(kTurn ? a.turned : a.g) + g_start;
   for (int first = 0; first < a.branches; first += kTogether) {
     float sum_g[kTogether][kPack] = {}, sum_gx[kTogether][kPack] = {};
     float sum_r[kTogether][kPack] = {}, sum_rx[kTogether][kPack] = {};
-    at.for_each(a.hw, 0, 1, [&](int i) {
-      Pack<float, kPack> gp{};
+    // At position i; gp: g of branch `first`.
+    auto add = [&](int i, Pack<float, kPack> gp) {
 #pragma unroll
       for (int b = 0; b < kTogether; ++b) {
         const int m = first + b;
         if (m >= a.branches) continue;
-        if (b == 0 || a.g_per_branch) gp = load_pack<T, kPack>(g + m * g_branch + along<Nhwc>(i, a.c));
+        if (b > 0 && a.g_per_branch) gp = load_pack<T, kPack>(g + m * g_branch + along<Nhwc>(i, a.c));
         const auto zp = load_pack<T, kPack>(z + m * branch + along<Nhwc>(i, a.c));
 #pragma unroll
         for (int k = 0; k < kPack; ++k) {
@@ -46,7 +48,28 @@ __global__ void __launch_bounds__(kThreads) gate_last_kernel(SKNET_OPS_ARGS Gate
           sum_r[b][k] += one, sum_rx[b][k] += one * xhat;
         }
       }
-    });
+    };
+    if (kTurn && first == 0) {
+      const Turn<kPack> turn(at, a.c, scratch + kWarps * at.tile);
+      const T* from = static_cast<const T*>(a.g) + start_of<Nchw>(n, at.c0, a.c, a.hw);
+      T* to = static_cast<T*>(a.turned) + g_start;
+      turn.for_each_chunk(a.hw, 0, 1, [&](int start, int count) {
+        turn.by_positions(count, [&](int channel, int i) {
+          turn.value(channel, i) = to_float(from[static_cast<int64_t>(channel) * a.hw + start + i]);
+        });
+        __syncthreads();
+        turn.by_channels(count, [&](int i) {
+          Pack<float, kPack> gp;
+#pragma unroll
+          for (int k = 0; k < kPack; ++k) gp.v[k] = turn.value(at.local + k, i);
+          store_pack(gp, to + along<Nhwc>(start + i, a.c));
+          add(start + i, gp);
+        });
+        __syncthreads();
+      });
+    } else {  // a thread reads what it has turned itself
+      at.for_each(a.hw, 0, 1, [&](int i) { add(i, load_pack<T, kPack>(g + first * g_branch + along<Nhwc>(i, a.c))); });
+    }
 #pragma unroll
     for (int b = 0; b < kTogether; ++b) {
       const int m = first + b;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Everything of the layer that reads maps besides the convolutions, forward; maps in NHWC. Twin of layer.h. What
+// Everything of the layer that reads maps besides the convolutions, forward; branches in NHWC. Twin of layer.h. What
 // belongs to a channel stands in shared memory, (branches, channels of the block).
 #pragma once
 
 #include "cuda/kernel/channel.h"
-#include "cuda/kernel/pixels.h"
+#include "cuda/kernel/turn.h"
 
 namespace sknet_ops::cuda {
 
@@ -49,8 +49,8 @@ __global__ void __launch_bounds__(kThreads) pool_last_kernel(SKNET_OPS_ARGS Pool
 }
 
 // A block is a tile of channels of one image, and a split of its positions. Each split works the attention out anew,
-// which is cheap, and the first writes it down.
-template <typename T, int kPack>
+// which is cheap, and the first writes it down. kTurn: y is NCHW.
+template <typename T, int kPack, bool kTurn>
 __global__ void __launch_bounds__(kThreads) select_last_kernel(SKNET_OPS_ARGS SelectArgs a) {
   const Pixels<kPack> at(a.last, a.c);
   const int64_t n = at.slot / a.last.splits;
@@ -76,8 +76,7 @@ __global__ void __launch_bounds__(kThreads) select_last_kernel(SKNET_OPS_ARGS Se
   __syncthreads();
   const T* z = static_cast<const T*>(a.z) + start_of<Nhwc>(n * a.branches, at.c(), a.c, a.hw);
   const int64_t branch = static_cast<int64_t>(a.c) * a.hw;
-  T* y = static_cast<T*>(a.y) + start_of<Nhwc>(n, at.c(), a.c, a.hw);
-  at.for_each(a.hw, split, a.last.splits, [&](int i) {
+  auto weighted_sum = [&](int i) {
     Pack<float, kPack> sum{};
 #pragma unroll
     for (int m = 0; m < kMaxBranches; ++m) {
@@ -88,8 +87,27 @@ __global__ void __launch_bounds__(kThreads) select_last_kernel(SKNET_OPS_ARGS Se
 #pragma unroll
       for (int k = 0; k < kPack; ++k) sum.v[k] += attention[row + k] * p.v[k];
     }
-    store_pack(sum, y + along<Nhwc>(i, a.c));
-  });
+    return sum;
+  };
+  if constexpr (kTurn) {
+    const Turn<kPack> turn(at, a.c, attention + a.branches * at.tile);
+    T* y = static_cast<T*>(a.y) + start_of<Nchw>(n, at.c0, a.c, a.hw);
+    turn.for_each_chunk(a.hw, split, a.last.splits, [&](int start, int count) {
+      turn.by_channels(count, [&](int i) {
+        const auto sum = weighted_sum(start + i);
+#pragma unroll
+        for (int k = 0; k < kPack; ++k) turn.value(at.local + k, i) = sum.v[k];
+      });
+      __syncthreads();
+      turn.by_positions(count, [&](int channel, int i) {
+        from_float(turn.value(channel, i), y + static_cast<int64_t>(channel) * a.hw + start + i);
+      });
+      __syncthreads();
+    });
+  } else {
+    T* y = static_cast<T*>(a.y) + start_of<Nhwc>(n, at.c(), a.c, a.hw);
+    at.for_each(a.hw, split, a.last.splits, [&](int i) { store_pack(weighted_sum(i), y + along<Nhwc>(i, a.c)); });
+  }
 }
 
 }  // namespace sknet_ops::cuda

@@ -22,7 +22,8 @@ struct TensorJob {
   static constexpr bool kTensor = true;
 };
 
-template <typename T, class Layout, class Job>
+// Of x, and of the gradient by z.
+template <typename T, class LayoutX, class LayoutDz, class Job>
 struct WgradBlock {
   const WgradArgs& a;
   const WgradTiling& t;
@@ -86,30 +87,30 @@ struct WgradBlock {
 
   __device__ const T* x_start(int64_t n, int s, int c) const {
     return static_cast<const T*>(a.x) +
-           start_of<Layout>(n, s * a.source_channels + sc0 + c, a.src_channels, static_cast<int64_t>(a.h) * a.w);
+           start_of<LayoutX>(n, s * a.source_channels + sc0 + c, a.src_channels, static_cast<int64_t>(a.h) * a.w);
   }
 
   template <int kPack>
   __device__ void load_x(int64_t n, const TileShape& shape) {
-    if constexpr (Layout::kLast) {
+    if constexpr (LayoutX::kLast) {
       load_channels<4, kPack>(shape, x, t.src_plane, in_words(),
                               [&](int s, int c) { return ChannelsOfX<T, kPack>{x_start(n, s, c), a.src_channels}; });
     } else {
       load_planes<4>(shape, x, t.src_plane, in_words(),
-                     [&](int s, int c) { return PlaneOfX<T, Layout>{x_start(n, s, c), a.src_channels}; });
+                     [&](int s, int c) { return PlaneOfX<T, LayoutX>{x_start(n, s, c), a.src_channels}; });
     }
   }
 
   template <int kPack>
   __device__ void load_dz(int64_t n, const TileShape& shape) {
     const int64_t hw = static_cast<int64_t>(a.h_out) * a.w_out;
-    if constexpr (Layout::kLast) {
+    if constexpr (LayoutDz::kLast) {
       load_channels<2, kPack>(shape, dz, t.dz_plane, out_words(), [&](int m, int c) {
         return zgrad_channels<T, kPack>(a.dz, n, m, oc0 + c, a.out_channels, a.branches, hw);
       });
     } else {
       load_planes<2>(shape, dz, t.dz_plane, out_words(), [&](int m, int c) {
-        return zgrad_plane<T, Layout>(a.dz, n, m, oc0 + c, a.out_channels, a.branches, hw);
+        return zgrad_plane<T, LayoutDz>(a.dz, n, m, oc0 + c, a.out_channels, a.branches, hw);
       });
     }
   }
@@ -121,12 +122,15 @@ struct WgradBlock {
     const TileShape of_dz{a.branches, t.out_tile, t.th, t.tw, y0, x0, a.h_out, a.w_out, t.lanes};
     __syncthreads();
     // Groups that have a tile are whole packs on both sides.
-    constexpr int kPack = !Layout::kLast ? 1 : Job::kTensor ? 16 / sizeof(T) : 4;
-    if (kPack > 1 && aligned(a.x, a.dz.g, a.dz.z)) {
-      load_x<kPack>(n, of_x);
-      load_dz<kPack == 1 ? 1 : 4>(n, of_dz);
+    constexpr int kPackX = !LayoutX::kLast ? 1 : Job::kTensor ? 16 / sizeof(T) : 4, kPackDz = LayoutDz::kLast ? 4 : 1;
+    if (kPackX > 1 && aligned(a.x)) {
+      load_x<kPackX>(n, of_x);
     } else {
       load_x<1>(n, of_x);
+    }
+    if (kPackDz > 1 && aligned(a.dz.g, a.dz.z)) {
+      load_dz<kPackDz>(n, of_dz);
+    } else {
       load_dz<1>(n, of_dz);
     }
     __syncthreads();
@@ -236,13 +240,13 @@ struct WgradBlock {
   }
 };
 
-template <typename T, class Layout, class Job>
+template <typename T, class LayoutX, class LayoutDz, class Job>
 __global__ void __launch_bounds__(kThreads, 2) wgrad_kernel(SKNET_OPS_ARGS WgradArgs a) {
-  WgradBlock<T, Layout, Job>(a).run();
+  WgradBlock<T, LayoutX, LayoutDz, Job>(a).run();
 }
 
 // For shapes that no tile fits: a warp is one weight, and reads everything from global memory.
-template <typename T, class Layout>
+template <typename T, class LayoutX, class LayoutDz>
 __global__ void __launch_bounds__(kThreads) wgrad_direct_kernel(SKNET_OPS_ARGS WgradArgs a) {
   const int64_t blocks = (a.weights + kWarps - 1) / kWarps;
   const int64_t slot = blockIdx.x / blocks, weight = blockIdx.x % blocks * kWarps + threadIdx.x / kWarp;
@@ -257,11 +261,11 @@ __global__ void __launch_bounds__(kThreads) wgrad_direct_kernel(SKNET_OPS_ARGS W
   float total = 0.0f;
   for (int64_t n = slot; n < a.n; n += a.t.slots) {
     const int channel = s * a.source_channels + oc / a.co_group * a.ci_group + ci;
-    const PlaneOfX<T, Layout> x{
-        static_cast<const T*>(a.x) + start_of<Layout>(n, channel, a.src_channels, static_cast<int64_t>(a.h) * a.w),
+    const PlaneOfX<T, LayoutX> x{
+        static_cast<const T*>(a.x) + start_of<LayoutX>(n, channel, a.src_channels, static_cast<int64_t>(a.h) * a.w),
         a.src_channels};
     const auto dz =
-        zgrad_plane<T, Layout>(a.dz, n, m, oc, a.out_channels, a.branches, static_cast<int64_t>(a.h_out) * a.w_out);
+        zgrad_plane<T, LayoutDz>(a.dz, n, m, oc, a.out_channels, a.branches, static_cast<int64_t>(a.h_out) * a.w_out);
     float sum = 0.0f;
     for (int pos = static_cast<int>(threadIdx.x % kWarp); pos < a.h_out * a.w_out; pos += kWarp) {
       const int y = pos / a.w_out * a.stride + shift_y, at = pos % a.w_out * a.stride + shift_x;

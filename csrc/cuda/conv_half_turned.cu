@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cuda/conv_typed.h"
+
+namespace sknet_ops::cuda {
+
+SKNET_OPS_CONV(Half, Nchw, Nhwc);
+
+}  // namespace sknet_ops::cuda

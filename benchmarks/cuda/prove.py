@@ -35,12 +35,12 @@ sys.path[:0] = [str(HERE), str(ROOT)]
 
 import torch  # noqa: E402
 from check import Checker, named, odd_cases, paper_cases, split_cases  # noqa: E402
-from report import preferred_header, table  # noqa: E402
+from report import JUDGED, preferred_header, table  # noqa: E402
 from sk_torch import PAPER  # noqa: E402
 from timing import OURS, PASSES, PRECISIONS, Bench, allow_tf32, copy_bandwidth  # noqa: E402
 
 BATCHES = (32, 256)
-COMPILED_PASSES = ("inference", "training step")  # what the bars are about
+ONLY_JUDGED = ("turned", "compile")  # timed in the passes alone that bars are about
 WORKERS = 8
 
 
@@ -95,7 +95,7 @@ def warm(part: int) -> None:
     for index, (unit, batch, precision) in enumerate(configurations()):
         if index % WORKERS == part:
             bench = Bench(unit, batch, precision)
-            for which in COMPILED_PASSES:
+            for which in JUDGED:
                 bench.torch_calls(which, compiled=True)[0]()
             del bench
             torch.cuda.empty_cache()
@@ -140,7 +140,7 @@ def timings(library: Any, deadline: float) -> list[dict[str, Any]]:
                                             "batch": batch, "precision": precision, "pass": which,
                                             "bytes": bench.bytes_moved(which)})  # fmt: skip
                 for variant in variants:
-                    if variant == "compile" and which not in COMPILED_PASSES:
+                    if variant in ONLY_JUDGED and which not in JUDGED:
                         continue
                     if variant in OURS:
                         calls = bench.our_calls(which, library, *OURS[variant])

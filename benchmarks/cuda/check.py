@@ -113,7 +113,7 @@ class Checker:
 
     def arrangements(self, case: Any) -> list[tuple[str, str]]:
         """Layouts of maps and of z: two for an op, three for the whole unit."""
-        return [(layout, inside) for layout, inside in self._module.ARRANGEMENTS
+        return [(layout, inside) for layout, inside in self._module.ARRANGEMENTS.values()
                 if layout == inside or case.op == "selective_kernel"]  # fmt: skip
 
     @staticmethod

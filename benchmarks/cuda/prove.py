@@ -35,9 +35,11 @@ sys.path[:0] = [str(HERE), str(ROOT)]
 
 import torch  # noqa: E402
 from check import Checker, named, odd_cases, paper_cases, split_cases  # noqa: E402
-from report import JUDGED, preferred_header, table  # noqa: E402
+from report import JUDGED, OURS, preferred_header, table  # noqa: E402
 from sk_torch import PAPER  # noqa: E402
-from timing import OURS, PASSES, PRECISIONS, Bench, allow_tf32, copy_bandwidth  # noqa: E402
+from timing import PASSES, PRECISIONS, Bench, allow_tf32, copy_bandwidth  # noqa: E402
+
+from tests.cuda.units import LONG, UNITS  # noqa: E402
 
 BATCHES = (32, 256)
 ONLY_JUDGED = ("turned", "compile")  # timed in the passes alone that bars are about
@@ -107,6 +109,7 @@ def check(module: Any, library: Any, device: str, few: bool, seed: int) -> list[
     checker = Checker(module, library, device, seed, peer_device="cpu" if few else device)
     odd = odd_cases()
     rows = list(checker.all(odd[::4] if few else odd, ["float32"]))
+    rows += checker.all(UNITS, ["float32"])
     # Where tensor cores and 16-bit maps differ most: in these, all precisions.
     rows += checker.all([case for case in odd if "channels a group" in case.why], list(PRECISIONS))
     if not few:
@@ -115,8 +118,9 @@ def check(module: Any, library: Any, device: str, few: bool, seed: int) -> list[
         rows += checker.all(paper, ["float32"])
         rows += checker.all(whole, ["tf32", "float16", "bfloat16"], modes=(True,))
         rows += checker.all(whole, ["float16"], modes=(False,))
+        rows += checker.all([LONG], ["float32"], modes=(True,))
         rows += checker.all(split_cases(2), ["float32"], modes=(True,))
-        every = itertools.product(whole, ("float32", "float16"), module.ARRANGEMENTS)
+        every = itertools.product(whole, ("float32", "float16"), module.ARRANGEMENTS.values())
         for case, precision, (layout, inside) in every:
             same = checker.repeats(case, precision, layout, inside)
             rows.append({"op": case.op, "case": f"{case}, 50 times the same bits", "training": True,
@@ -125,7 +129,7 @@ def check(module: Any, library: Any, device: str, few: bool, seed: int) -> list[
     return rows
 
 
-def timings(library: Any, deadline: float) -> list[dict[str, Any]]:
+def timings(module: Any, library: Any, deadline: float) -> list[dict[str, Any]]:
     """A row a configuration and pass. What there was no time for is left out, torch.compile's last."""
     torch.backends.cudnn.benchmark = True
     rows: dict[tuple, dict[str, Any]] = {}
@@ -143,7 +147,7 @@ def timings(library: Any, deadline: float) -> list[dict[str, Any]]:
                     if variant in ONLY_JUDGED and which not in JUDGED:
                         continue
                     if variant in OURS:
-                        calls = bench.our_calls(which, library, *OURS[variant])
+                        calls = bench.our_calls(which, library, *module.ARRANGEMENTS[variant])
                     else:
                         calls = bench.torch_calls(which, variant == "compile")
                     row[variant] = bench.measure(calls)
@@ -214,7 +218,7 @@ def main() -> int:
                     worker.kill()
             result["copy bytes per second"] = copy_bandwidth()
             library = module.Library(path)
-            result["timings"] = timings(library, started + arguments.budget)
+            result["timings"] = timings(module, library, started + arguments.budget)
             result["preferred"] = {
                 f"{precision} {channels}": [
                     prefer(channels, "float32" if precision == "tf32" else precision, precision == "tf32")

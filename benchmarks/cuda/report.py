@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 from typing import Any
 
 # SK unit, forward and step, against the better of eager and torch.compile: geometric mean, least.
@@ -67,22 +68,29 @@ def judgement(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def layouts(rows: list[dict[str, Any]]) -> dict[tuple[str, int], tuple[float, float]]:
-    """By precision and channels a group, geometric means of everything judged: the time of maps in NCHW, the better of
-    its two, over that in NHWC; and of NCHW throughout over that with channels last inside."""
-    logs: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    """By precision and channels a group, two ratios of time, geometric means of everything judged: maps in NCHW, inside
+    as the second ratio says, over maps in NHWC; and NCHW throughout over NCHW with channels last inside."""
+    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for row in rows:
         if row["pass"] in JUDGED and all(way in row for way in OURS):
-            nchw, turned, nhwc = (row[way]["median_us"] for way in OURS)
-            ratios = math.log(min(nchw, turned) / nhwc), math.log(nchw / turned)
-            logs.setdefault((row["precision"], row["channels a group"]), []).append(ratios)
-    return {key: tuple(math.exp(sum(of) / len(of)) for of in zip(*pairs, strict=True))
-            for key, pairs in sorted(logs.items())}  # fmt: skip
+            groups.setdefault((row["precision"], row["channels a group"]), []).append(row)
+
+    def ratio(rows: list[dict[str, Any]], over: str, under: str) -> float:
+        return statistics.geometric_mean(row[over]["median_us"] / row[under]["median_us"] for row in rows)
+
+    found = {}
+    for key, of_key in sorted(groups.items()):
+        inside = ratio(of_key, "nchw", "turned")
+        found[key] = ratio(of_key, "turned" if inside > 1 else "nchw", "nhwc"), inside
+    return found
+
+
+_ROW = re.compile(r"^    \{\"(\w+)\", \d+, \w+, \w+\},.*$", re.MULTILINE)
 
 
 def preferred_header(header: str, result: dict[str, Any]) -> str:
-    """csrc/cuda/preferred_layout.h with measured rows in place of what it has."""
+    """csrc/cuda/preferred_layout.h with measured rows in place of what it has for the same precisions."""
     versions = result["versions"]
-    measured = f"// MEASURED on {versions['device']}, nvcc {versions.get('nvcc', 'unknown')}."
     ratios = layouts(result["timings"])
     if not ratios:
         return header
@@ -94,8 +102,14 @@ def preferred_header(header: str, result: dict[str, Any]) -> str:
     }  # fmt: skip
     width = max(map(len, entries))
     lines = [f"    {entry.ljust(width)}  {ratio}" for entry, ratio in entries.items()]
+    left = [row.group() for row in _ROW.finditer(header) if row.group(1) not in least]
+    measured = (
+        f"// MEASURED on {versions['device']}, nvcc {versions.get('nvcc', 'unknown')}: ratios of time beside a row."
+    )
+    if left:
+        measured += "\n// Rows without are what stood here before."
     header = re.sub(r"// (ESTIMATE|MEASURED).*?(?=\nstruct)", lambda _: measured, header, flags=re.DOTALL)
-    rows = "\n".join(lines)
+    rows = "\n".join(lines + left)
     return re.sub(r"(?<=kPreferredLayouts\[\] = \{\n).*?(?=\n\};)", lambda _: rows, header, flags=re.DOTALL)
 
 
@@ -126,7 +140,7 @@ def table(result: dict[str, Any]) -> str:
             f"{f'{ratio:.2f}' if ratio else '-'} | {share_of_copy(row, copy):.0%} |"
         )
     text += ["", "Ours is the best of the three, as a share of the copy bandwidth and against PyTorch.", ""]
-    text += ["| precision | channels a group | time in NCHW, the better / NHWC | faster | the library prefers | "
+    text += ["| precision | channels a group | time in NCHW / NHWC | faster | the library prefers | "
              "NCHW throughout / NHWC inside | faster inside | the library takes |",
              "|---|---|---|---|---|---|---|---|"]  # fmt: skip
     for (precision, channels), ratios in layouts(rows).items():

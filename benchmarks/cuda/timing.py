@@ -16,8 +16,6 @@ from sk_torch import SAVED, SkUnit, Unit
 
 ROTATED_BYTES = 128 << 20
 REPLAYS = 40
-# Layouts of our maps, and of z between the unit's kernels; PyTorch's are always channels-last.
-OURS = {"nchw": ("nchw", "nchw"), "turned": ("nchw", "nhwc"), "nhwc": ("nhwc", "nhwc")}
 PASSES = ("inference", "training forward", "training step")
 PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -117,6 +115,7 @@ class Bench:
         grads = [dy.to(memory_format=last) for dy in self.dy]
         return [lambda x=x, dy=dy: call(x, dy) for x, dy in zip(inputs, grads, strict=True)]
 
+    # layout: of our maps; inside: of z between the unit's kernels. PyTorch's maps are always channels-last.
     def our_calls(self, which: str, library: Any, layout: str, inside: str) -> list[Callable[[], Any]]:
         memory = torch.channels_last if layout == "nhwc" else torch.contiguous_format
         arguments = self.layer.arguments()

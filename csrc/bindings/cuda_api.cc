@@ -116,7 +116,8 @@ SKNET_OPS_API const char* sknet_ops_cuda_error() { return sknet_ops::message.c_s
 
 // One call's settings, on this thread until set again. storage: 0 float32, 1 float16, 2 bfloat16. channels_last: maps
 // lie as (n, h, w, c) or (n, branches, h, w, c); shapes are given as (n, c, h, w) still. inside: the layout of z where
-// maps are NCHW: 0 by the table, 1 NCHW, 2 channels last. Null scratch: the library keeps its own, which is allocated
+// maps are NCHW, which a forward op and its gradient have to agree on: 0 by the table, for the storage type and tf32, 1
+// NCHW, 2 channels last. Null scratch: the library keeps its own, which is allocated
 // at the first call of a size and must not be inside a graph capture.
 SKNET_OPS_API int sknet_ops_cuda_settings(void* stream, int storage, int channels_last, int inside, int tf32,
                                           void* scratch, int64_t scratch_bytes) {
@@ -198,9 +199,10 @@ SKNET_OPS_API int sknet_ops_cuda_prefers_channels_last(int storage, int tf32, in
   return cuda::prefers_channels_last(static_cast<cuda::Storage>(storage), tf32 != 0, channels_a_group) ? 1 : 0;
 }
 
-// 1 where selective_kernel of maps in NCHW keeps z with channels last unless told otherwise, else 0.
-SKNET_OPS_API int sknet_ops_cuda_turns_inside(int storage, int tf32, int channels_a_group) {
-  return cuda::turns_inside(static_cast<cuda::Storage>(storage), tf32 != 0, channels_a_group) ? 1 : 0;
+// *turns is 1 where selective_kernel of maps in NCHW keeps z with channels last unless a call asks for another, else 0.
+SKNET_OPS_API int sknet_ops_cuda_turns_inside(int storage, int tf32, int channels_a_group, int* turns) {
+  return guarded(
+      [&] { *turns = cuda::turns_inside(static_cast<cuda::Storage>(storage), tf32 != 0, channels_a_group) ? 1 : 0; });
 }
 
 // The current device; for `why not here`.

@@ -35,10 +35,8 @@ LastTiling tile_last(const Context& ctx, int c, int pack, int64_t maps, int hw) 
 // Bytes of shared memory for `words` of each channel of a block.
 int64_t shared_bytes(const LastTiling& t, int pack, int64_t words) { return 4 * words * t.across * pack; }
 
-// Of a chunk that is turned: kThreads packs in kTurnRounds rounds, and the padding of each channel.
-int64_t turn_bytes(const LastTiling& t, int pack) {
-  return int64_t{4} * pack * (kTurnRounds * kThreads + t.across * kTurnPad);
-}
+// Of a chunk that is turned.
+int64_t turn_bytes(int pack) { return int64_t{4} * (pack * kTurnRounds * kThreads + kWarp); }
 
 template <class Args>
 using Kernel = void (*)(Args);
@@ -82,7 +80,7 @@ void select_last(Context& ctx, SelectArgs& a) {
   launch(ctx, "select",
          turn ? SKNET_OPS_INSTANCE(SelectArgs, select_turned) : SKNET_OPS_INSTANCE(SelectArgs, select_straight),
          a.n * a.last.tiles * a.last.splits,
-         shared_bytes(a.last, pack, (kAffineWords + 1) * a.branches) + (turn ? turn_bytes(a.last, pack) : 0), a);
+         shared_bytes(a.last, pack, (kAffineWords + 1) * a.branches) + (turn ? turn_bytes(pack) : 0), a);
 }
 
 void gate_last(Context& ctx, GateArgs& a) {
@@ -91,7 +89,7 @@ void gate_last(Context& ctx, GateArgs& a) {
   a.last = tile_last(ctx, a.c, pack, a.n, 0);
   const int64_t bytes = shared_bytes(a.last, pack, (kAffineWords + kGateWords) * a.branches + kWarps);
   launch(ctx, "gate", turn ? SKNET_OPS_INSTANCE(GateArgs, gate_turned) : SKNET_OPS_INSTANCE(GateArgs, gate_straight),
-         a.n * a.last.tiles, bytes + (turn ? turn_bytes(a.last, pack) : 0), a);
+         a.n * a.last.tiles, bytes + (turn ? turn_bytes(pack) : 0), a);
 }
 
 void fill_last(Context& ctx, FillArgs& a) {

@@ -320,7 +320,7 @@ void sk_select_grad(const SkSelectParams& p, const SkSelectBackward<float>& t) {
 
 // ---- selective_kernel ----
 
-// For the rest of the call. Which it is depends on nothing that differs between the forward and the gradient op.
+// For the rest of the call. The gradient op comes to the same with the same storage type, tf32 and `inside`.
 void choose_inside(Context& ctx, const SkConvParams& p) {
   if (ctx.channels_last) return;
   ctx.inside_last = ctx.inside == Inside::kByTable ? turns_inside(ctx.storage, ctx.tf32, to_int(p.c_out / p.groups))

@@ -2,6 +2,7 @@
 #include "cuda/plan.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <limits>
 #include <stdexcept>
 #include <string>
@@ -398,6 +399,11 @@ bool prefers_channels_last(Storage storage, bool tf32, int channels_a_group) {
 }
 
 bool turns_inside(Storage storage, bool tf32, int channels_a_group) {
+  if (const char* asked = std::getenv("SKNET_OPS_CUDA_INSIDE"); asked != nullptr && *asked != '\0') {
+    if (std::string(asked) == "nchw") return false;
+    if (std::string(asked) == "nhwc") return true;
+    throw std::invalid_argument(std::string("SKNET_OPS_CUDA_INSIDE: got ") + asked + ", expected nchw or nhwc");
+  }
   return preferred_layout(storage, tf32, channels_a_group).inside_last;
 }
 

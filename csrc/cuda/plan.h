@@ -20,7 +20,8 @@ Plan plan_conv(const Context& ctx, ConvArgs& args, bool grad);
 Plan plan_wgrad(const Context& ctx, WgradArgs& args);
 
 // By the table in preferred_layout.h: whether maps with channels last are faster; and whether, where maps come in NCHW,
-// selective_kernel is faster with channels last inside.
+// selective_kernel is faster with channels last inside, unless SKNET_OPS_CUDA_INSIDE (nchw, nhwc) says it. Throws
+// std::invalid_argument on another value of that.
 bool prefers_channels_last(Storage storage, bool tf32, int channels_a_group);
 bool turns_inside(Storage storage, bool tf32, int channels_a_group);
 

@@ -16,8 +16,12 @@ struct PreferredLayout {
   bool inside_last;  // maps come in NCHW: the branches between the kernels have channels last
 };
 inline constexpr PreferredLayout kPreferredLayouts[] = {
-    {"float32", 1, false, false},  {"tf32", 1, false, false},    {"tf32", 16, true, false},
-    {"float16", 1, false, false},  {"float16", 16, true, false}, {"bfloat16", 1, false, false},
+    {"float32", 1, false, false},   //
+    {"tf32", 1, false, false},      //
+    {"tf32", 16, true, false},      //
+    {"float16", 1, false, false},   //
+    {"float16", 16, true, false},   //
+    {"bfloat16", 1, false, false},  //
     {"bfloat16", 16, true, false},
 };
 

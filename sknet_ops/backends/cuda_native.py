@@ -21,7 +21,7 @@ import contextlib
 import ctypes
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,8 @@ from typing import Any
 MAPS = frozenset({"x", "u", "z", "y", "dx", "du", "dy"})
 STORAGE = {"float32": 0, "float16": 1, "bfloat16": 2}
 LAYOUTS = ("nchw", "nhwc")
-# Of maps, and of z between the kernels of selective_kernel.
-ARRANGEMENTS = (("nchw", "nchw"), ("nchw", "nhwc"), ("nhwc", "nhwc"))
+# Layouts of maps, and of z between the kernels of selective_kernel.
+ARRANGEMENTS = {"nchw": ("nchw", "nchw"), "turned": ("nchw", "nhwc"), "nhwc": ("nhwc", "nhwc")}
 # From the order of dimensions in memory to that of the shape, by rank.
 CHANNELS_LAST = {4: (0, 3, 1, 2), 5: (0, 1, 4, 2, 3)}
 _MAX_RANK = 8
@@ -259,15 +259,21 @@ class Library:
         return LAYOUTS[last]
 
     def inside_layout(self, channels_a_group: int, dtype: str = "float32", tf32: bool = False) -> str:
-        """What `selective_kernel` keeps z in where maps are NCHW; by the same table."""
-        return LAYOUTS[self._library.sknet_ops_cuda_turns_inside(STORAGE[dtype], int(tf32), channels_a_group)]
+        """What `selective_kernel` keeps z in where maps are NCHW; by the same table, or SKNET_OPS_CUDA_INSIDE.
+
+        Raises:
+            ValueError: If that is neither "nchw" nor "nhwc".
+        """
+        turns = ctypes.c_int()
+        question = STORAGE[dtype], int(tf32), channels_a_group, ctypes.byref(turns)
+        self._check(self._library.sknet_ops_cuda_turns_inside(*question))
+        return LAYOUTS[turns.value]
 
     def plan(self, op: str, *, capability: int = 90, multiprocessors: int = 132, shared_bytes: int = 227 << 10,
              tf32: bool = False, layout: str = "nchw", **arguments: Any) -> Plan:  # fmt: skip
         """What the op would launch on such a device. Tensors may be given as ``(shape, dtype name)``."""
         call = _Call(self, op, arguments, tf32, abstract=layout)
-        self._settings(call)
-        with _Attributes(self, call.attrs) as attributes:
+        with self._settings(call), _Attributes(self, call.attrs) as attributes:
             call.infer(attributes)
             scratch, lines = ctypes.c_int64(), ctypes.c_char_p()
             self._check(self._library.sknet_ops_cuda_plan(
@@ -288,27 +294,32 @@ class Library:
                        for name, spec in zip(call.output_names, call.output_specs, strict=True)]  # fmt: skip
             tensors = [as_tensor(name, value) for name, value in zip(call.output_names, outputs, strict=True)]
             buffers = call.buffers(tensors)
-            # Scratch from the framework's own allocator, which knows streams and graph capture.
-            self._settings(call, stream)
             scratch, lines = ctypes.c_int64(), ctypes.c_char_p()
             of_current_device = 0, 0, 0
-            self._check(self._library.sknet_ops_cuda_plan(op.encode(), attributes, *buffers, *of_current_device,
-                                                          ctypes.byref(scratch), ctypes.byref(lines)))  # fmt: skip
+            with self._settings(call, stream):
+                self._check(self._library.sknet_ops_cuda_plan(op.encode(), attributes, *buffers, *of_current_device,
+                                                              ctypes.byref(scratch), ctypes.byref(lines)))  # fmt: skip
+            # Scratch from the framework's own allocator, which knows streams and graph capture.
             words = empty((scratch.value // 4 + 64,), "float32")
             memory = as_tensor("scratch", words)
             aligned = (memory.pointer + 255) // 256 * 256
-            self._settings(call, stream, aligned, scratch.value)
-            try:
+            with self._settings(call, stream, aligned, scratch.value):
                 self._check(self._library.sknet_ops_cuda_call(op.encode(), attributes, *buffers))
-            finally:
-                self._settings(None)
         return call.named(outputs)
 
-    def _settings(self, call: _Call | None, stream: int = 0, scratch: int = 0, scratch_bytes: int = 0) -> None:
-        """None: back to where a thread starts."""
-        numbers = call.settings() if call else (0, 0, 0, 0)
-        arguments = (ctypes.c_void_p(stream), *numbers, ctypes.c_void_p(scratch))
-        self._check(self._library.sknet_ops_cuda_settings(*arguments, ctypes.c_int64(scratch_bytes)))
+    @contextlib.contextmanager
+    def _settings(self, call: _Call, stream: int = 0, scratch: int = 0, scratch_bytes: int = 0) -> Iterator[None]:
+        """The thread's settings for a while; then those that it starts with, which MindSpore's calls rely on."""
+
+        def put(stream: int, numbers: tuple[int, int, int, int], scratch: int, scratch_bytes: int) -> None:
+            arguments = ctypes.c_void_p(stream), *numbers, ctypes.c_void_p(scratch), ctypes.c_int64(scratch_bytes)
+            self._check(self._library.sknet_ops_cuda_settings(*arguments))
+
+        put(stream, call.settings(), scratch, scratch_bytes)
+        try:
+            yield
+        finally:
+            put(0, (0, 0, 0, 0), 0, 0)
 
     def _check(self, status: int) -> None:
         if status != 0:
@@ -424,8 +435,9 @@ class _Call:
                 raise ValueError(f"{self._op}: z: got {' or '.join(sorted(layouts)).upper()}, expected {expected}")
         if len(wanted) == 1:
             return wanted[0]
-        weight = self._inputs[self._names.index("weight[0]")]
-        channels = weight.shape[0] // max(int(self.attrs["groups"]), 1) if weight.shape else 0
+        # Of a weight that is wrong or missing the shapes' check speaks.
+        shapes = (t.shape for name, t in zip(self._names, self._inputs, strict=True) if name == "weight[0]" and t.shape)
+        channels = next((shape[0] // max(int(self.attrs["groups"]), 1) for shape in shapes), 0)
         return self._library.inside_layout(channels, self._map_dtype, self._tf32)
 
     def settings(self) -> tuple[int, int, int, int]:

@@ -33,6 +33,7 @@ def selective_kernel(
 
     Outputs in training: y, attention, z, mean, inv_std, pooled, hidden, attn_mean, attn_inv_std, and the moving
     statistics are updated in place; otherwise y, attention. Only y passes a gradient back.
+    z is for the gradient op alone: backend cuda may keep its values with channels last.
     """
     attrs = dict(
         training=training,

@@ -30,6 +30,7 @@ from tests.cases import (
 from tests.cuda import build
 from tests.cuda.conftest import DEVICES
 from tests.cuda.emulated import Emulated, cuda_native, from_storage, to_storage
+from tests.cuda.units import UNITS
 
 OUTPUT = 3e-5
 GRADIENT = 5e-4
@@ -58,16 +59,6 @@ SIXTEEN_BITS = [
     SkConvCase("4 channels a group", 2, 16, (9, 16), 16, groups=4),
     SkConvCase("direct", 1, 6, (7, 5), 6, groups=2),
     SkConvCase("a unit of 4 channels a group", 3, 16, (8, 8), 16, groups=4, op="selective_kernel"),
-]
-# What is turned between NCHW and channels last: chunks that end in the map, tiles of few and many channels, packs and
-# single channels, more branches than are taken together. With two images the hidden layer has no gradient but noise.
-UNITS = [
-    SkConvCase("wide", 4, 16, (6, 70), 16, groups=4, op="selective_kernel"),
-    SkConvCase("64 channels", 3, 64, (13, 11), 64, groups=4, op="selective_kernel"),
-    SkConvCase("36 channels strided", 4, 36, (9, 8), 36, groups=9, stride=2, op="selective_kernel"),
-    SkConvCase("three branches", 4, 12, (12, 11), 12, (3, 3, 1), (1, 2, 1), groups=3, op="selective_kernel"),
-    SkConvCase("6 channels", 4, 6, (7, 5), 6, groups=2, op="selective_kernel"),
-    SkConvCase("16 channels a group", 3, 32, (7, 7), 32, groups=2, op="selective_kernel"),
 ]
 # Means over 143 positions differ so little between images that rounded maps change the hidden layer's deviation.
 ROUNDED_UNITS = [case for case in UNITS if case.why != "64 channels"]
@@ -144,7 +135,7 @@ def test_offsets_beyond_32_bits(layout: str, rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("case", [TENSOR[0], TENSOR[-1], DILATED[0]], ids=str)
 def test_tensors_that_start_anywhere(case: SkConvCase, storage: str, native: ModuleType) -> None:
     """A tensor's start need be aligned to its values alone; then nothing is read in packs."""
-    for layout, inside in cuda_native().ARRANGEMENTS:
+    for layout, inside in cuda_native().ARRANGEMENTS.values():
         module = Emulated(storage, layout=layout, inside=inside, shift=1)
         example = rounded_example(make_example(case, native, True), storage)
         tolerance = 3e-4 if storage == "float32" else 2e-3
@@ -202,7 +193,7 @@ def test_tf32(case: SkConvCase, layout: dict[str, str], native: ModuleType) -> N
 
 
 @pytest.mark.parametrize("case", [SK_CONV[1], SELECTIVE_KERNEL[2], SELECTIVE_KERNEL[10], UNITS[0], UNITS[3]], ids=str)
-@pytest.mark.parametrize("layout, inside", cuda_native().ARRANGEMENTS)
+@pytest.mark.parametrize("layout, inside", cuda_native().ARRANGEMENTS.values())
 @pytest.mark.parametrize("storage", ["float32", "float16"])
 def test_order_of_threads_changes_no_bit(
     case: SkConvCase, storage: str, layout: str, inside: str, native: ModuleType, monkeypatch: pytest.MonkeyPatch

@@ -49,8 +49,17 @@ def layer() -> SelectiveKernel:
     return net
 
 
+@pytest.mark.parametrize("inside", ["nchw", "nhwc"])
 @pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
-def test_layer(training: bool, mode: str, request: pytest.FixtureRequest, rng: np.random.Generator) -> None:  # noqa: F811
+def test_layer(
+    training: bool,
+    inside: str,
+    mode: str,  # noqa: F811
+    request: pytest.FixtureRequest,
+    rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SKNET_OPS_CUDA_INSIDE", inside)
     x, cotangent = rng.normal(0, 1, (4, 8, 6, 5)), rng.normal(0, 1, (4, 8, 6, 5))
 
     def run() -> tuple[list[np.ndarray], list[np.ndarray]]:

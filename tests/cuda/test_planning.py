@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import math
 import re
@@ -15,7 +16,11 @@ import pytest
 from tests.cuda import build
 from tests.cuda.emulated import Emulated, cuda_native
 
-ARRANGEMENTS, LAYOUTS, STORAGE = cuda_native().ARRANGEMENTS, cuda_native().LAYOUTS, tuple(cuda_native().STORAGE)
+ARRANGEMENTS, LAYOUTS, STORAGE = (
+    tuple(cuda_native().ARRANGEMENTS.values()),
+    cuda_native().LAYOUTS,
+    tuple(cuda_native().STORAGE),
+)
 
 # capability, multiprocessors, shared memory of a block
 DEVICES = {"sm_75": (75, 40, 64 << 10), "sm_80": (80, 108, 163 << 10), "sm_86": (86, 68, 99 << 10),
@@ -152,7 +157,7 @@ def test_order_of_kernels(library: Any) -> None:
 
 @pytest.mark.parametrize("layout, inside", ARRANGEMENTS)
 def test_tensors_beyond_32_bits(layout: str, inside: str, library: Any) -> None:
-    """5.9e9 values in z: counts are 64-bit, and the scratch holds no copy of a map in training."""
+    """5.9e9 values in z: counts are 64-bit, and the scratch of training holds no copy of a map but a turned dy."""
     arguments = unit(128, 56, 1, batch=7400)
     assert math.prod(arguments["x"][0]) * 2 > 2**32
     wanted = plan(library, "sm_90", arguments, layout=layout, inside=inside)
@@ -160,6 +165,10 @@ def test_tensors_beyond_32_bits(layout: str, inside: str, library: Any) -> None:
     assert wanted.scratch_bytes < 1 << 30
     kept = plan(library, "sm_90", unit(128, 56, 1, batch=7400, training=False), layout=layout, inside=inside)
     assert kept.scratch_bytes > 7400 * 2 * 128 * 56 * 56 * 4  # u
+    backward = plan(library, "sm_90", unit(128, 56, 1, batch=7400, grad=True), "selective_kernel_grad", layout=layout,
+                    inside=inside)  # fmt: skip
+    turned = 7400 * 128 * 56 * 56 * 4 if layout != inside else 0
+    assert turned <= backward.scratch_bytes < turned + (1 << 30)
 
 
 def test_maps_that_cannot_be_numbered(library: Any) -> None:
@@ -235,6 +244,34 @@ def test_z_lies_as_asked_or_as_the_table_says(library: Any) -> None:
         library.selective_kernel(**forward, inside="chw")
     with pytest.raises(TypeError, match="sk_select: unexpected arguments \\['inside'\\]"):
         library.sk_select(u=stacked("nchw"), attention=real((2, 2, 8)), inside="nchw")
+
+
+def test_z_by_the_environment(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for layout in LAYOUTS:
+        monkeypatch.setenv("SKNET_OPS_CUDA_INSIDE", layout)
+        assert library.inside_layout(4) == layout
+    monkeypatch.setenv("SKNET_OPS_CUDA_INSIDE", "NHCW")
+    with pytest.raises(ValueError, match="SKNET_OPS_CUDA_INSIDE: got NHCW, expected nchw or nhwc"):
+        library.inside_layout(4)
+
+
+def test_settings_end_with_the_call(library: Any) -> None:
+    """Also of one that fails: MindSpore's calls on the thread know of none."""
+    small = plan(library, "sm_90", unit(*UNITS[-1])).scratch_bytes
+    with pytest.raises(ValueError, match="fc_reduce"):
+        plan(library, "sm_90", {**unit(*UNITS[-1], storage="float16"), "fc_reduce": ((3, 3), "float32")}, layout="nhwc")
+    call = cuda_native()._Call(library, "selective_kernel", unit(*UNITS[-1]), False, abstract="nchw")
+    assert _planned_as_the_thread_stands(library, call) == small
+
+
+def _planned_as_the_thread_stands(library: Any, call: Any) -> int:
+    scratch, lines = ctypes.c_int64(), ctypes.c_char_p()
+    with cuda_native()._Attributes(library, call.attrs) as attributes:
+        call.infer(attributes)
+        library._check(library._library.sknet_ops_cuda_plan(
+            b"selective_kernel", attributes, *call.buffers(call.placeholders()), *DEVICES["sm_90"],
+            ctypes.byref(scratch), ctypes.byref(lines)))  # fmt: skip
+    return scratch.value
 
 
 def test_layout_comes_from_strides() -> None:

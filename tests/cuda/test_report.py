@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cuda import build
+from tests.cuda.emulated import cuda_native
 
 
 @pytest.fixture(scope="module")
@@ -76,13 +77,20 @@ def test_the_better_layout_counts(report: ModuleType) -> None:
     assert "| float32 | 8 | 0.50 | NCHW | NCHW | 3.00 | NHWC | NHWC |" in text
 
 
+def test_the_ways_are_those_of_the_library(report: ModuleType) -> None:
+    assert tuple(cuda_native().ARRANGEMENTS) == report.OURS
+
+
 def test_measured_layouts_replace_the_estimate(report: ModuleType) -> None:
     """What a run writes is the committed file with other rows, and can be measured anew."""
     committed = (build.ROOT / "csrc" / "cuda" / "preferred_layout.h").read_text()
     rows = [*LAYOUT_ROWS[:1], row("256 x 56^2 / 2", 1.0, 4.0, 3.0, last=2.0, turned=2.0)]
+    assert len(report._ROW.findall(committed)) == committed.count('    {"')
     once = report.preferred_header(committed, result(rows))
     assert '{"float32", 1, true, true},    // 4: 2.00, 2.00\n' in once
     assert '{"float32", 8, false, false},  // 8: 0.50, 0.50\n' in once
-    assert "// MEASURED on none" in once and "ESTIMATE" not in once and "float16" not in once
+    assert "// MEASURED on none" in once and "ESTIMATE" not in once
+    before, after = report._ROW.findall(committed), report._ROW.findall(once)
+    assert [p for p in after if p != "float32"] == [p for p in before if p != "float32"], "what was not measured stays"
     assert once.splitlines()[0] == committed.splitlines()[0] and once.splitlines()[-3:] == committed.splitlines()[-3:]
     assert report.preferred_header(once, result(rows)) == once

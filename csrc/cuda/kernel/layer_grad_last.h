@@ -25,13 +25,11 @@ __global__ void __launch_bounds__(kThreads) gate_last_kernel(SKNET_OPS_ARGS Gate
   __syncthreads();
   const int64_t branch = static_cast<int64_t>(a.c) * a.hw, g_branch = a.g_per_branch ? branch : 0;
   const T* z = static_cast<const T*>(a.z) + start_of<Nhwc>(n * a.branches, at.c(), a.c, a.hw);
-  const int64_t g_start = start_of<Nhwc>(a.g_per_branch ? n * a.branches : n, at.c(), a.c, a.hw);
-  const T* g = static_cast<const T*>(kTurn ? a.turned : a.g) + g_start;
+  const T* g = static_cast<const T*>(a.g) + start_of<Nhwc>(a.g_per_branch ? n * a.branches : n, at.c(), a.c, a.hw);
   for (int first = 0; first < a.branches; first += kTogether) {
     float sum_g[kTogether][kPack] = {}, sum_gx[kTogether][kPack] = {};
     float sum_r[kTogether][kPack] = {}, sum_rx[kTogether][kPack] = {};
-    // At position i; gp: g of branch `first`.
-    auto add = [&](int i, Pack<float, kPack> gp) {
+    auto add = [&](int i, Pack<float, kPack> gp) {  // gp: g of branch `first` at position i
 #pragma unroll
       for (int b = 0; b < kTogether; ++b) {
         const int m = first + b;
@@ -49,10 +47,10 @@ __global__ void __launch_bounds__(kThreads) gate_last_kernel(SKNET_OPS_ARGS Gate
         }
       }
     };
-    if (kTurn && first == 0) {
+    if constexpr (kTurn) {
       const Turn<kPack> turn(at, a.c, scratch + kWarps * at.tile);
       const T* from = static_cast<const T*>(a.g) + start_of<Nchw>(n, at.c0, a.c, a.hw);
-      T* to = static_cast<T*>(a.turned) + g_start;
+      T* to = static_cast<T*>(a.turned) + start_of<Nhwc>(n, at.c(), a.c, a.hw);
       turn.for_each_chunk(a.hw, 0, 1, [&](int start, int count) {
         turn.by_positions(count, [&](int channel, int i) {
           turn.value(channel, i) = to_float(from[static_cast<int64_t>(channel) * a.hw + start + i]);
@@ -62,12 +60,12 @@ __global__ void __launch_bounds__(kThreads) gate_last_kernel(SKNET_OPS_ARGS Gate
           Pack<float, kPack> gp;
 #pragma unroll
           for (int k = 0; k < kPack; ++k) gp.v[k] = turn.value(at.local + k, i);
-          store_pack(gp, to + along<Nhwc>(start + i, a.c));
+          if (first == 0) store_pack(gp, to + along<Nhwc>(start + i, a.c));
           add(start + i, gp);
         });
         __syncthreads();
       });
-    } else {  // a thread reads what it has turned itself
+    } else {
       at.for_each(a.hw, 0, 1, [&](int i) { add(i, load_pack<T, kPack>(g + first * g_branch + along<Nhwc>(i, a.c))); });
     }
 #pragma unroll

@@ -11,7 +11,5 @@ inline constexpr int kTensorPositionPad = 2, kTensorWeightPad = 4;  // words tha
 inline constexpr int kTensorJobPad = 4;                             // weight gradient: rows of 16 bytes, banks apart
 inline constexpr int kMostAcross = 8;  // threads on neighbouring packs of channels, where channels are last
 inline constexpr int kTurnRounds = 4;  // positions a thread in a chunk that is turned
-inline constexpr int kTurnPad =
-    1;  // words of a channel: packs of 4 channels, and positions, fall in banks of their own
 
 }  // namespace sknet_ops::cuda

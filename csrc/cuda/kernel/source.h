@@ -31,7 +31,7 @@ struct ZGradOf {
   float attention, pooled;
   bool relu;
   __device__ float operator()(float g, float z) const {
-    float gv = g * attention + pooled;
+    float gv = fmaf(g, attention, pooled);  // one rounding, so that one value less its own mean is zero
     if (relu && apply(k.a, z) <= 0.0f) gv = 0.0f;
     return k.a.scale * (gv - k.offset - (z - k.a.mean) * k.a.inv_std * k.slope);
   }

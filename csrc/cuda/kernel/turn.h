@@ -14,10 +14,11 @@ struct Turn {
   int channels;  // of the block that exist
   int chunk, row;
 
-  // `memory`: at.tile rows.
+  // `memory`: at.tile rows: kPack kTurnRounds kThreads words, and kWarp of padding. So far apart, a warp's packs of
+  // channels, and its positions, fall in banks of their own.
   __device__ Turn(const Pixels<kPack>& pixels, int of_map, float* memory)
       : at(pixels), tile(memory), channels(min(pixels.tile, of_map - pixels.c0)) {
-    chunk = kTurnRounds * at.step, row = chunk + kTurnPad;
+    chunk = kTurnRounds * at.step, row = chunk + kWarp / at.tile;
   }
 
   __device__ float& value(int channel, int position) const { return tile[channel * row + position]; }

@@ -4,7 +4,8 @@
 Inputs are random and fresh for every check, outputs are NaN before the call. The gradient op is given what our forward
 op saved, and so is its reference: both then see the same open ReLUs, and nothing but the arithmetic is compared.
 
-An error is judged by that of PyTorch's float32 on the same tensors (:mod:`peer`): no more than a few times as large.
+An error is judged by that of PyTorch's float32 on the same tensors (:mod:`peer`): no more than a few times as large. Of
+a tensor of one value or two both are chance, and one may be lucky: what fails is judged once more, over several draws.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ TIMES, LEAST = 4.0, 2e-6
 # gradient through the statistics of one value a channel, be zero but for rounding.
 FLOOR = 2.0**-24 / LEAST
 REPEATS = 50
+REDRAWS = 8
 
 
 def paper_cases(batch: int) -> list[SkConvCase]:
@@ -67,6 +69,19 @@ def _single(tensors: dict[str, Any]) -> dict[str, Any]:
 def in_layout(tensor: torch.Tensor, layout: str) -> torch.Tensor:
     """The same values; with channels last also the stacked maps, (n, branches, h, w, c) in memory."""
     return tensor.movedim(-3, -1).contiguous().movedim(-1, -3) if layout == "nhwc" else tensor.contiguous()
+
+
+Errors = dict[str, tuple[float, float]]  # ours, and the yardstick's
+
+
+def _wrong(errors: Errors) -> dict[str, dict[str, float]]:
+    return {name: {"error": error, "allowed": allowed(single)}
+            for name, (error, single) in errors.items() if not error <= allowed(single)}  # fmt: skip
+
+
+def _root_mean_square(runs: list[Errors]) -> Errors:
+    return {name: tuple(float(np.sqrt(np.mean([run[name][i] ** 2 for run in runs]))) for i in (0, 1))
+            for name in runs[0]}  # fmt: skip
 
 
 def named(layout: str, inside: str) -> str:
@@ -120,9 +135,7 @@ class Checker:
     def _how(case: Any, tf32: bool, inside: str) -> dict[str, Any]:
         return {"tf32": tf32, **({"inside": inside} if case.op == "selective_kernel" else {})}
 
-    def run(
-        self, case: Any, training: bool, precision: str, layout: str, inside: str
-    ) -> dict[str, tuple[float, float]]:
+    def run(self, case: Any, training: bool, precision: str, layout: str, inside: str) -> Errors:
         """(relative error, the yardstick's) by name; gradients and statistics included."""
         op, yardstick = OPS[case.op], self._peers[precision]
         storage, tf32 = ("float32", True) if precision == "tf32" else (precision, False)
@@ -156,9 +169,7 @@ class Checker:
         return errors | self._errors(grads, expected_grads, single_grads)
 
     @staticmethod
-    def _errors(
-        got: dict[str, Any], expected: dict[str, Any], single: dict[str, Any]
-    ) -> dict[str, tuple[float, float]]:
+    def _errors(got: dict[str, Any], expected: dict[str, Any], single: dict[str, Any]) -> Errors:
         got, expected, single = flat(got), flat(expected), flat(single)
         errors = {}
         for name, value in expected.items():
@@ -174,17 +185,17 @@ class Checker:
         for case in cases:
             for training in sorted(set(OPS[case.op].modes) & set(modes), reverse=True):
                 for precision, (layout, inside) in itertools.product(precisions, self.arrangements(case)):
-                    errors = self.run(case, training, precision, layout, inside)
-                    wrong = {
-                        name: {"error": error, "allowed": allowed(single)}
-                        for name, (error, single) in errors.items()
-                        if not error <= allowed(single)
-                    }
+                    runs = [self.run(case, training, precision, layout, inside)]
+                    if _wrong(runs[0]):
+                        runs += [self.run(case, training, precision, layout, inside) for _ in range(REDRAWS)]
+                    errors = _root_mean_square(runs)
+                    wrong = _wrong(errors)
                     ratios = [error / allowed(single) for error, single in errors.values()]
                     yield {"op": case.op, "case": str(case), "training": training, "precision": precision,
                            "layout": named(layout, inside),
                            "worst": max((error for error, _ in errors.values()), default=0.0),
-                           "worst of allowed": max(ratios, default=0.0), "wrong": wrong, "ok": not wrong}  # fmt: skip
+                           "worst of allowed": max(ratios, default=0.0), "draws": len(runs),
+                           "wrong": wrong, "ok": not wrong}  # fmt: skip
 
     def repeats(self, case: Any, precision: str, layout: str, inside: str) -> bool:
         """Forward and gradients are the same bits each time."""

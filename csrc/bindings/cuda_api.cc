@@ -117,8 +117,8 @@ SKNET_OPS_API const char* sknet_ops_cuda_error() { return sknet_ops::message.c_s
 // One call's settings, on this thread until set again. storage: 0 float32, 1 float16, 2 bfloat16. channels_last: maps
 // lie as (n, h, w, c) or (n, branches, h, w, c); shapes are given as (n, c, h, w) still. inside: the layout of z where
 // maps are NCHW, which a forward op and its gradient have to agree on: 0 by the table, for the storage type and tf32, 1
-// NCHW, 2 channels last. Null scratch: the library keeps its own, which is allocated
-// at the first call of a size and must not be inside a graph capture.
+// NCHW, 2 channels last. Null scratch: the library keeps its own, which is allocated at the first call of a size and
+// must not be inside a graph capture.
 SKNET_OPS_API int sknet_ops_cuda_settings(void* stream, int storage, int channels_last, int inside, int tf32,
                                           void* scratch, int64_t scratch_bytes) {
   return guarded([&] {

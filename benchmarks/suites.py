@@ -16,13 +16,14 @@ from benchmarks.harness.contestants import (
     OPENVINO,
     PLAIN,
     TORCH,
+    VECTORS,
     Contestant,
 )
 from benchmarks.harness.runner import Effort, Entry
 
 FORWARD = (KERNEL, LAYER, TORCH, COMPILE, ONNX, OPENVINO, CAPPED)
 TRAIN = (KERNEL, LAYER, TORCH, COMPILE, CAPPED)
-NETWORK = (LAYER, TORCH, COMPILE, ONNX, OPENVINO, CAPPED)
+NETWORK = (LAYER, TORCH, COMPILE, ONNX, OPENVINO, CAPPED, VECTORS)
 QUICK_NETWORK = (LAYER, TORCH, ONNX, OPENVINO, CAPPED)  # torch.compile takes a minute for a network
 STEP = (LAYER, TORCH, COMPILE, CAPPED)
 SCALING = (KERNEL, KERNEL_1)

@@ -56,6 +56,9 @@ class Contestant:
 KERNEL = Contestant("sknet_ops kernel", "sknet_native", ours=True)
 KERNEL_1 = Contestant("sknet_ops kernel, 1 thread", "sknet_native", ours=True, threads=1)
 LAYER = Contestant("sknet_ops", "sknet_mindspore", ours=True)
+VECTORS = Contestant(  # what AMX is worth
+    "sknet_ops, AVX-512", "sknet_mindspore", ours=True, environment={"SKNET_OPS_ISA": "avx512"}
+)
 TORCH = Contestant("torch eager", "torch_eager", peers=True)
 COMPILE = Contestant(
     "torch.compile", "torch_compile", peers=True, environment={"TORCHINDUCTOR_CACHE_DIR": str(WORK / "inductor")}
@@ -65,7 +68,7 @@ OPENVINO = Contestant("OpenVINO", "openvino_runtime", peers=True)
 CAPPED = Contestant("MindSpore capped", "mindspore_mindcv", environment={"ONEDNN_MAX_CPU_ISA": "AVX2"})
 PLAIN = Contestant("MindSpore as it comes", "mindspore_mindcv")
 
-ALL = (KERNEL, KERNEL_1, LAYER, TORCH, COMPILE, ONNX, OPENVINO, CAPPED, PLAIN)
+ALL = (KERNEL, KERNEL_1, LAYER, VECTORS, TORCH, COMPILE, ONNX, OPENVINO, CAPPED, PLAIN)
 
 
 def peers_python() -> str:

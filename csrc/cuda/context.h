@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -78,7 +79,18 @@ Device current_device(const char* op);
 // Sets memory to zero in stream order.
 void zero(Context& ctx, void* to, int64_t bytes);
 
-// Grows with the calls and belongs to (device, stream); for callers that bring no scratch of their own.
-char* pooled_scratch(Context& ctx, int64_t bytes);
+// Scratch for callers that bring none, in `ctx` while this lives. It belongs to (device, stream), grows with the calls,
+// and is locked: a stream runs the kernels of one call after those of the other only if they are launched so.
+class PooledScratch {
+ public:
+  PooledScratch(Context& ctx, int64_t bytes);
+  ~PooledScratch();
+  PooledScratch(const PooledScratch&) = delete;
+  PooledScratch& operator=(const PooledScratch&) = delete;
+
+ private:
+  Context& ctx_;
+  std::unique_lock<std::mutex> lock_;
+};
 
 }  // namespace sknet_ops::cuda

@@ -10,6 +10,9 @@
 
 namespace sknet_ops::cuda {
 
+// Shared memory, a kernel's own and a launch's together, that a block gets without asking.
+constexpr int kSharedWithoutAsking = 48 << 10;
+
 #if !defined(SKNET_OPS_EMULATE)
 [[noreturn]] inline void fail(const char* op, const char* call, cudaError_t error, const char* file, int line) {
   throw CudaError(std::string(op) + ": " + file + ":" + std::to_string(line) + ": " + call + ": " +
@@ -38,11 +41,12 @@ void launch(Context& ctx, const char* name, void (*kernel)(Args), int64_t blocks
 #if defined(SKNET_OPS_EMULATE)
   emu::run([&] { kernel(args); }, {static_cast<unsigned>(blocks), 1, 1}, {kThreads, 1, 1}, shared_bytes);
 #else
-  constexpr int kWithoutAsking = 48 << 10;
   const std::string where = std::string(ctx.op) + ": " + name;
-  if (shared_bytes > kWithoutAsking) {
-    SKNET_OPS_CUDA(where.c_str(), cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                       static_cast<int>(shared_bytes)));
+  if (shared_bytes > kSharedWithoutAsking) {
+    // All that there is, whatever this launch takes: another thread's launch may ask for more in between. A kernel that
+    // asks has no other shared memory.
+    SKNET_OPS_CUDA(where.c_str(),
+                   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, ctx.device.shared_bytes));
   }
   void* arguments[] = {const_cast<Args*>(&args)};
   SKNET_OPS_CUDA(where.c_str(),

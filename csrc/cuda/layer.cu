@@ -59,7 +59,7 @@ void softmax_grad(Context& ctx, const SoftmaxGradArgs& args) {
 
 void hidden_grad(Context& ctx, HiddenGradArgs& args) {
   const int64_t bytes = int64_t{4} * args.branches * args.c;
-  args.staged = bytes <= 48 << 10;
+  args.staged = bytes <= kSharedWithoutAsking - static_cast<int>(kWarps * sizeof(double));  // beside the scratch
   launch(ctx, "hidden_grad", hidden_grad_kernel, args.d, args.staged ? bytes : 0, args);
 }
 

@@ -28,13 +28,7 @@ void scoped(const char* op, Body body) {
   pass(true);
   if (ctx.plan_only) return;
   if (ctx.scratch != nullptr) return pass(false);
-  const int64_t bytes = ctx.scratch_used;
-  ctx.scratch = pooled_scratch(ctx, bytes);
-  ctx.scratch_bytes = bytes;
-  struct Reset {
-    Context& ctx;
-    ~Reset() { ctx.scratch = nullptr; }
-  } reset{ctx};
+  const PooledScratch pooled(ctx, ctx.scratch_used);
   pass(false);
 }
 
@@ -47,9 +41,13 @@ int to_int(int64_t v) {
 }
 
 int plane_size(int64_t h, int64_t w) {
-  if (h * w > std::numeric_limits<int>::max()) {
+  // Kernels count positions in 32 bits, and the last step of a loop leads past the end: by the threads of a map's
+  // blocks, a few hundred thousand at the most.
+  constexpr int64_t kMost = (int64_t{1} << 31) - (1 << 20);
+  if (h * w > kMost) {
     throw std::invalid_argument(std::string(context().op) + ": map: got " + std::to_string(h) + " x " +
-                                std::to_string(w) + ", expected at most 2^31-1 positions on a GPU");
+                                std::to_string(w) + ", expected at most " + std::to_string(kMost) +
+                                " positions on a GPU");
   }
   return static_cast<int>(h * w);
 }

@@ -4,7 +4,8 @@
 #include <cstdlib>
 #include <map>
 #include <mutex>
-#include <utility>
+#include <thread>
+#include <tuple>
 
 #include "cuda/context.h"
 #include "cuda/launch.h"
@@ -33,16 +34,17 @@ void zero(Context& ctx, void* to, int64_t bytes) {
   if (!ctx.dry && bytes > 0) memset(to, 0, static_cast<size_t>(bytes));
 }
 
-char* pooled_scratch(Context&, int64_t bytes) {
-  static std::map<int, std::pair<char*, int64_t>> pool;
-  auto& [memory, size] = pool[0];
-  if (size < bytes) {
-    delete[] memory;
-    memory = new char[bytes];
-    size = bytes;
-  }
-  return memory;
+namespace {
+
+int64_t stream_of(const Context&) { return 0; }
+
+void renew(Context&, char*& memory, int64_t bytes) {
+  delete[] memory;
+  memory = nullptr;
+  memory = new char[bytes];
 }
+
+}  // namespace
 
 #else
 
@@ -69,24 +71,50 @@ void zero(Context& ctx, void* to, int64_t bytes) {
   SKNET_OPS_CUDA(ctx.op, cudaMemsetAsync(to, 0, static_cast<size_t>(bytes), static_cast<cudaStream_t>(ctx.stream)));
 }
 
-char* pooled_scratch(Context& ctx, int64_t bytes) {
+namespace {
+
+// The device, the stream, and the thread where that is part of which stream is meant.
+std::tuple<int, cudaStream_t, std::thread::id> stream_of(const Context& ctx) {
   int device = 0;
   SKNET_OPS_CUDA(ctx.op, cudaGetDevice(&device));
-  static std::mutex mutex;
-  static std::map<std::pair<int, void*>, std::pair<char*, int64_t>> pool;
-  const std::lock_guard<std::mutex> lock(mutex);
-  auto& [memory, size] = pool[{device, ctx.stream}];
-  if (size < bytes) {
-    // What runs on this stream may still use the old memory.
-    SKNET_OPS_CUDA(ctx.op, cudaStreamSynchronize(static_cast<cudaStream_t>(ctx.stream)));
-    SKNET_OPS_CUDA(ctx.op, cudaFree(memory));
-    memory = nullptr, size = 0;
-    SKNET_OPS_CUDA(ctx.op, cudaMalloc(&memory, static_cast<size_t>(bytes)));
-    size = bytes;
-  }
-  return memory;
+  const auto stream = static_cast<cudaStream_t>(ctx.stream);
+  return {device, stream, stream == cudaStreamPerThread ? std::this_thread::get_id() : std::thread::id{}};
 }
 
+void renew(Context& ctx, char*& memory, int64_t bytes) {
+  // What runs on this stream may still use the old memory.
+  SKNET_OPS_CUDA(ctx.op, cudaStreamSynchronize(static_cast<cudaStream_t>(ctx.stream)));
+  SKNET_OPS_CUDA(ctx.op, cudaFree(memory));
+  memory = nullptr;
+  SKNET_OPS_CUDA(ctx.op, cudaMalloc(&memory, static_cast<size_t>(bytes)));
+}
+
+}  // namespace
+
 #endif
+
+PooledScratch::PooledScratch(Context& ctx, int64_t bytes) : ctx_(ctx) {
+  struct Memory {
+    std::mutex in_use;
+    char* start = nullptr;
+    int64_t size = 0;
+  };
+  static std::mutex mutex;
+  static std::map<decltype(stream_of(ctx)), Memory> all;
+  Memory& memory = [&]() -> Memory& {
+    const std::lock_guard<std::mutex> lock(mutex);
+    return all[stream_of(ctx)];
+  }();
+  lock_ = std::unique_lock<std::mutex>(memory.in_use);
+  if (memory.size < bytes) {
+    memory.size = 0;  // until there is more
+    renew(ctx, memory.start, bytes);
+    memory.size = bytes;
+  }
+  ctx.scratch = memory.start;
+  ctx.scratch_bytes = memory.size;
+}
+
+PooledScratch::~PooledScratch() { ctx_.scratch = nullptr; }
 
 }  // namespace sknet_ops::cuda

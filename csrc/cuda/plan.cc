@@ -19,8 +19,11 @@ constexpr double kTensorSpeed = 6.0;                // of a matrix instruction's
 constexpr double kLoadX = 10.0, kLoadZGrad = 20.0;  // one value into shared memory
 constexpr int kMaxTileWidth = 64;
 constexpr double kNothingFits = std::numeric_limits<double>::infinity();
-// Blocks on a multiprocessor that the kernels' __launch_bounds__ leave registers for.
-constexpr int resident(Kind kind) { return kind == Kind::kTensor ? 2 : 3; }
+// Blocks on a multiprocessor that the kernels' registers leave room for; each kernel's __launch_bounds__ say as much.
+constexpr int conv_resident(Kind kind) { return kind == Kind::kTensor ? 2 : 3; }
+constexpr int wgrad_resident(Kind kind) { return kind == Kind::kDirect ? 3 : 2; }
+// Shared memory that the system takes for itself beside that of each block.
+constexpr int64_t system_bytes(const Device& device) { return device.capability >= 80 ? 1 << 10 : 0; }
 
 int ceil_div(int64_t a, int64_t b) { return static_cast<int>((a + b - 1) / b); }
 int round_up(int a, int to) { return ceil_div(a, to) * to; }
@@ -97,23 +100,23 @@ void for_each_width(int widest, int multiple, Try fits) {
   for (int tw = widest; !fits(tw) && tw > multiple;) tw = round_up(ceil_div(tw, 2), multiple);
 }
 
-int64_t resident(const Context& ctx, Kind kind, int64_t bytes) {
-  return std::min<int64_t>(resident(kind), ctx.device.shared_bytes / std::max<int64_t>(bytes, 1));
+// How many blocks are on a multiprocessor at once, at most `most`. A multiprocessor has what one block can ask for, and
+// what the system takes beside that.
+int64_t resident(const Context& ctx, int most, int64_t bytes) {
+  const int64_t beside = system_bytes(ctx.device);
+  return std::min<int64_t>(most, (ctx.device.shared_bytes + beside) / std::max<int64_t>(bytes + beside, 1));
 }
 
 // With fewer warps on a multiprocessor less of the waiting is hidden.
-double occupancy_cost(const Context& ctx, Kind kind, int64_t bytes) {
-  const int64_t blocks = resident(ctx, kind, bytes);
-  return blocks >= 3 ? 1.0 : blocks == 2 ? 1.1 : 1.8;
-}
+double occupancy_cost(int64_t blocks) { return blocks >= 3 ? 1.0 : blocks == 2 ? 1.1 : 1.8; }
 
 double parallel_cost(const Context& ctx, int64_t blocks) {
   const double wanted = 2.0 * ctx.device.multiprocessors;
   return static_cast<double>(blocks) >= wanted ? 1.0 : wanted / static_cast<double>(std::max<int64_t>(blocks, 1));
 }
 
-int64_t wanted_blocks(const Context& ctx, Kind kind, int64_t bytes) {
-  return std::max<int64_t>(resident(ctx, kind, bytes), 1) * ctx.device.multiprocessors;
+int64_t wanted_blocks(const Context& ctx, int64_t resident) {
+  return std::max<int64_t>(resident, 1) * ctx.device.multiprocessors;
 }
 
 bool tensor_cores(const Context& ctx) {
@@ -191,7 +194,8 @@ int64_t conv_bytes(const ConvArgs& a, Kind kind, bool grad, const ConvTiling& t)
 Plan finish_conv(const Context& ctx, ConvArgs& a, Kind kind, bool grad) {
   ConvTiling& t = a.t;
   const int64_t bytes = conv_bytes(a, kind, grad, t);
-  const int64_t across = static_cast<int64_t>(t.parts) * t.out_tiles, wanted = wanted_blocks(ctx, kind, bytes);
+  const int64_t across = static_cast<int64_t>(t.parts) * t.out_tiles,
+                wanted = wanted_blocks(ctx, resident(ctx, conv_resident(kind), bytes));
   const int tiles = t.tiles_h * t.tiles_w;
   t.splits = static_cast<int>(std::clamp<int64_t>((wanted + across * a.n - 1) / (across * a.n), 1, tiles));
   const int64_t slots = std::clamp<int64_t>(wanted / (across * t.splits), 1, a.n);
@@ -249,8 +253,9 @@ Plan plan_conv(const Context& ctx, ConvArgs& a, bool grad) {
         const double load = static_cast<double>(a.sources) * t.src_tile * t.src_h * t.src_w *
                             (grad ? kLoadZGrad : kLoadX) * sector_cost(ctx, source_last(ctx, grad), t.src_tile);
         const int64_t units = static_cast<int64_t>(t.out_tiles) * t.parts * a.n * t.tiles_h * t.tiles_w;
-        const double cost = (compute + load) * t.tiles_h * t.tiles_w / tile *
-                            occupancy_cost(ctx, kinds[k], conv_bytes(a, kinds[k], grad, t)) * parallel_cost(ctx, units);
+        const int64_t blocks = resident(ctx, conv_resident(kinds[k]), conv_bytes(a, kinds[k], grad, t));
+        const double cost =
+            (compute + load) * t.tiles_h * t.tiles_w / tile * occupancy_cost(blocks) * parallel_cost(ctx, units);
         if (cost < best) {
           best = cost;
           a.t = t;
@@ -302,7 +307,7 @@ Plan plan_wgrad(const Context& ctx, WgradArgs& a) {
   for (int k = 0; k < count; ++k) {
     const bool tensor = kinds[k].kind == Kind::kTensor;
     double best = kNothingFits;
-    int64_t best_bytes = 0;
+    int64_t best_bytes = 0, best_resident = 0;
     auto search = [&](int tile) {
       t.out_tile = tile;
       t.out_tiles = a.out_channels / tile;
@@ -344,11 +349,13 @@ Plan plan_wgrad(const Context& ctx, WgradArgs& a) {
                 sector_cost(ctx, ctx.channels_last, t.src_tile) +
             static_cast<double>(a.branches) * tile * th * t.tw * kLoadZGrad * sector_cost(ctx, ctx.inside_last, tile);
         const int64_t units = static_cast<int64_t>(t.out_tiles) * a.n * t.tiles_h * t.tiles_w;
-        const double cost = (compute + load) * t.tiles_h * t.tiles_w / tile *
-                            occupancy_cost(ctx, kinds[k].kind, bytes) * parallel_cost(ctx, units);
+        const int64_t blocks = resident(ctx, wgrad_resident(kinds[k].kind), bytes);
+        const double cost =
+            (compute + load) * t.tiles_h * t.tiles_w / tile * occupancy_cost(blocks) * parallel_cost(ctx, units);
         if (cost < best) {
           best = cost;
           best_bytes = bytes;
+          best_resident = blocks;
           a.t = t;
         }
       });
@@ -362,14 +369,13 @@ Plan plan_wgrad(const Context& ctx, WgradArgs& a) {
     if (best < kNothingFits) {
       a.t.lanes = lanes_for(a.t.src_w);
       const int64_t units = a.n * a.t.tiles_h * a.t.tiles_w;
-      a.t.slots = static_cast<int>(
-          std::clamp<int64_t>(wanted_blocks(ctx, kinds[k].kind, best_bytes) / a.t.out_tiles, 1, units));
+      a.t.slots = static_cast<int>(std::clamp<int64_t>(wanted_blocks(ctx, best_resident) / a.t.out_tiles, 1, units));
       return {kinds[k].kind, static_cast<int64_t>(a.t.out_tiles) * a.t.slots, best_bytes};
     }
   }
   a.t = {};
   const int64_t blocks = (a.weights + 7) / 8;
-  a.t.slots = static_cast<int>(std::clamp<int64_t>(wanted_blocks(ctx, Kind::kDirect, 0) / blocks, 1, a.n));
+  a.t.slots = static_cast<int>(std::clamp<int64_t>(wanted_blocks(ctx, wgrad_resident(Kind::kDirect)) / blocks, 1, a.n));
   if (blocks * a.t.slots > std::numeric_limits<int>::max()) {
     throw std::invalid_argument(std::string(ctx.op) + ": more than 2^31 blocks");
   }

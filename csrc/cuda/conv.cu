@@ -12,6 +12,7 @@ __global__ void __launch_bounds__(kThreads) sum_slots_kernel(SKNET_OPS_ARGS SumA
   const int64_t all = a.weight_offset[a.branches], i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= all) return;
   float total = 0.0f;
+#pragma unroll 8
   for (int slot = 0; slot < a.slots; ++slot) total += a.partial[slot * all + i];
   int m = a.branches - 1;
   while (i < a.weight_offset[m]) --m;

@@ -20,6 +20,34 @@ __device__ inline Statistics block_statistics(int64_t n, double* scratch, Value 
   return {mean, block_sum(squares, scratch), static_cast<double>(n)};
 }
 
+// Images of a warp whose sums run side by side: so many loads are under way at once.
+constexpr int kImagesAtOnce = 4;
+
+// Calls done(n, sum over i < terms of value(n, i) * weight(i)) in the first lane, for n = first, first + step, ... below
+// `images`. Whole warps come here.
+template <class Value, class Weight, class Done>
+__device__ inline void for_each_dot(int64_t first, int64_t step, int64_t images, int terms, Value value, Weight weight,
+                                    Done done) {
+  const int lane = static_cast<int>(threadIdx.x % kWarp);
+  for (int64_t n = first; n < images; n += kImagesAtOnce * step) {
+    float sums[kImagesAtOnce] = {};
+#pragma unroll 2
+    for (int i = lane; i < terms; i += kWarp) {
+      const float w = weight(i);
+#pragma unroll
+      for (int k = 0; k < kImagesAtOnce; ++k) {
+        const int64_t image = n + k * step;
+        sums[k] += value(image < images ? image : n, i) * w;
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < kImagesAtOnce; ++k) {
+      const float sum = warp_sum(sums[k]);
+      if (lane == 0 && n + k * step < images) done(n + k * step, sum);
+    }
+  }
+}
+
 template <typename T>
 __global__ void __launch_bounds__(kThreads) pool_kernel(SKNET_OPS_ARGS PoolArgs a) {
   __shared__ double scratch[kWarps];
@@ -59,24 +87,28 @@ __global__ void __launch_bounds__(kThreads) pool_kernel(SKNET_OPS_ARGS PoolArgs 
 static __global__ void __launch_bounds__(kThreads) hidden_kernel(SKNET_OPS_ARGS HiddenArgs a) {
   __shared__ double scratch[kWarps];
   const int j = static_cast<int>(blockIdx.x % a.d), chunk = static_cast<int>(blockIdx.x / a.d);
-  const int lane = static_cast<int>(threadIdx.x % kWarp), warp = static_cast<int>(threadIdx.x / kWarp);
+  const int warp = static_cast<int>(threadIdx.x / kWarp);
   const bool training = a.mean != nullptr;
   const Affine moving = training ? identity() : make_affine(a.norm, j, j);
   const float* row = a.fc_reduce + static_cast<int64_t>(j) * a.c;
-  for (int64_t n = static_cast<int64_t>(chunk) * kWarps + warp; n < a.n;
-       n += static_cast<int64_t>(a.image_chunks) * kWarps) {
-    const float* pooled = a.pooled + n * a.splits * a.c;
-    float sum = 0.0f;
-    for (int c = lane; c < a.c; c += kWarp) {
-      float value = pooled[c];
-      for (int s = 1; s < a.splits; ++s) value += pooled[s * a.c + c];
-      sum += value * a.pooled_scale * row[c];
-    }
-    sum = warp_sum(sum);
-    if (lane == 0) {
-      if (a.hidden != nullptr) a.hidden[n * a.d + j] = sum;
-      if (!training) a.activated[n * a.d + j] = activate(apply(moving, sum), true);
-    }
+  auto dots = [&](auto pooled) {
+    for_each_dot(
+        static_cast<int64_t>(chunk) * kWarps + warp, static_cast<int64_t>(a.image_chunks) * kWarps, a.n, a.c,
+        [&](int64_t n, int c) { return pooled(n, c) * a.pooled_scale; }, [&](int c) { return row[c]; },
+        [&](int64_t n, float sum) {
+          if (a.hidden != nullptr) a.hidden[n * a.d + j] = sum;
+          if (!training) a.activated[n * a.d + j] = activate(apply(moving, sum), true);
+        });
+  };
+  if (a.splits == 1) {
+    dots([&](int64_t n, int c) { return a.pooled[n * a.c + c]; });
+  } else {
+    dots([&](int64_t n, int c) {
+      const float* pooled = a.pooled + n * a.splits * a.c + c;
+      float value = pooled[0];
+      for (int s = 1; s < a.splits; ++s) value += pooled[s * a.c];
+      return value;
+    });
   }
   if (!training) return;
   __syncthreads();  // this block has written all of its column

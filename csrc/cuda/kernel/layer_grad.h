@@ -66,7 +66,7 @@ static __global__ void __launch_bounds__(kThreads) softmax_grad_kernel(SKNET_OPS
 static __global__ void __launch_bounds__(kThreads) hidden_grad_kernel(SKNET_OPS_ARGS HiddenGradArgs a) {
   __shared__ double scratch[kWarps];
   const int j = static_cast<int>(blockIdx.x), all = a.branches * a.c;
-  const int lane = static_cast<int>(threadIdx.x % kWarp), warp = static_cast<int>(threadIdx.x / kWarp);
+  const int warp = static_cast<int>(threadIdx.x / kWarp);
   float* column = shared_memory();
   if (a.staged) {
     for (int i = static_cast<int>(threadIdx.x); i < all; i += kThreads) {
@@ -75,19 +75,14 @@ static __global__ void __launch_bounds__(kThreads) hidden_grad_kernel(SKNET_OPS_
     __syncthreads();
   }
   const Affine affine = make_affine(a.norm, j, j);
-  for (int64_t n = warp; n < a.n; n += kWarps) {
-    const float* dlogits = a.dlogits + n * all;
-    float sum = 0.0f;
-    for (int i = lane; i < all; i += kWarp) {
-      sum += dlogits[i] * (a.staged ? column[i] : a.fc_select[static_cast<int64_t>(i) * a.d + j]);
-    }
-    sum = warp_sum(sum);
-    if (lane == 0) {
-      const float value = activate(apply(affine, a.hidden[n * a.d + j]), true);
-      a.activated[n * a.d + j] = value;
-      a.dhidden[n * a.d + j] = value <= 0.0f ? 0.0f : sum;  // by the normalised value, so far
-    }
-  }
+  for_each_dot(
+      warp, kWarps, a.n, all, [&](int64_t n, int i) { return a.dlogits[n * all + i]; },
+      [&](int i) { return a.staged ? column[i] : a.fc_select[static_cast<int64_t>(i) * a.d + j]; },
+      [&](int64_t n, float sum) {
+        const float value = activate(apply(affine, a.hidden[n * a.d + j]), true);
+        a.activated[n * a.d + j] = value;
+        a.dhidden[n * a.d + j] = value <= 0.0f ? 0.0f : sum;  // by the normalised value, so far
+      });
   __syncthreads();
   auto xhat = [&](int64_t n) {
     return (static_cast<double>(a.hidden[n * a.d + j]) - static_cast<double>(affine.mean)) *
@@ -115,23 +110,20 @@ static __global__ void __launch_bounds__(kThreads) hidden_grad_kernel(SKNET_OPS_
 static __global__ void __launch_bounds__(kThreads) channel_grad_kernel(SKNET_OPS_ARGS ChannelGradArgs a) {
   __shared__ double scratch[kWarps];
   const int c = static_cast<int>(blockIdx.x);
-  const int lane = static_cast<int>(threadIdx.x % kWarp), warp = static_cast<int>(threadIdx.x / kWarp);
   if (a.dhidden != nullptr) {
-    for (int64_t n = warp; n < a.n; n += kWarps) {
-      float sum = 0.0f;
-      for (int j = lane; j < a.d; j += kWarp) {
-        sum += a.dhidden[n * a.d + j] * a.fc_reduce[static_cast<int64_t>(j) * a.c + c];
-      }
-      sum = warp_sum(sum);
-      if (lane == 0) a.dpooled[n * a.c + c] = sum / static_cast<float>(a.hw);
-    }
+    for_each_dot(
+        threadIdx.x / kWarp, kWarps, a.n, a.d, [&](int64_t n, int j) { return a.dhidden[n * a.d + j]; },
+        [&](int j) { return a.fc_reduce[static_cast<int64_t>(j) * a.c + c]; },
+        [&](int64_t n, float sum) { a.dpooled[n * a.c + c] = sum / static_cast<float>(a.hw); });
     for (int i = static_cast<int>(threadIdx.x); i < (a.branches + 1) * a.d; i += kThreads) {
       const int j = i % a.d, m = i / a.d;
       float sum = 0.0f;
       if (m < a.branches) {
+#pragma unroll 8
         for (int64_t n = 0; n < a.n; ++n) sum += a.dlogits[(n * a.branches + m) * a.c + c] * a.activated[n * a.d + j];
         a.dfc_select[(static_cast<int64_t>(m) * a.c + c) * a.d + j] = sum;
       } else {
+#pragma unroll 8
         for (int64_t n = 0; n < a.n; ++n) sum += a.pooled[n * a.c + c] * a.dhidden[n * a.d + j];
         a.dfc_reduce[static_cast<int64_t>(j) * a.c + c] = sum;
       }

@@ -205,6 +205,15 @@ SKNET_OPS_API int sknet_ops_cuda_turns_inside(int storage, int tf32, int channel
       [&] { *turns = cuda::turns_inside(static_cast<cuda::Storage>(storage), tf32 != 0, channels_a_group) ? 1 : 0; });
 }
 
+// Where tensors have to be, as DLPack numbers it: 2 for CUDA, 1 for the emulator on the CPU.
+SKNET_OPS_API int sknet_ops_cuda_device_type() {
+#if defined(SKNET_OPS_EMULATE)
+  return 1;
+#else
+  return 2;
+#endif
+}
+
 // The current device; for `why not here`.
 SKNET_OPS_API int sknet_ops_cuda_device(int* capability, int* multiprocessors, int* shared_bytes) {
   return guarded([&] {

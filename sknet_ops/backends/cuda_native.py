@@ -92,13 +92,15 @@ class CudaError(RuntimeError):
 
 @dataclass(frozen=True)
 class Tensor:
-    """What a call needs of a tensor. `owner` keeps it alive. No strides: contiguous in the order of the shape."""
+    """What a call needs of a tensor. `owner` keeps it alive. No strides: contiguous in the order of the shape. No
+    device: the caller answers for it."""
 
     pointer: int
     shape: tuple[int, ...]
     dtype: str
     owner: Any
     strides: tuple[int, ...] | None = None
+    device: str | None = None  # "cpu", "cuda:0"
 
     def permute(self, *order: int) -> Tensor:
         strides = self.strides or _contiguous_strides(self.shape)
@@ -151,6 +153,7 @@ class _DLTensor(ctypes.Structure):
     )  # fmt: skip
 
 
+_DLPACK_DEVICES = {1: "cpu", 2: "cuda"}
 _DLPACK_TYPES = {(2, 32): "float32", (2, 16): "float16", (4, 16): "bfloat16", (2, 64): "float64"}
 
 
@@ -163,7 +166,10 @@ def _from_dlpack(name: str, value: Any) -> Tensor:
     shape = tuple(tensor.shape[i] for i in range(tensor.ndim))
     dtype = _DLPACK_TYPES.get((tensor.code, tensor.bits), f"type {tensor.code} of {tensor.bits} bits")
     strides = tuple(tensor.strides[: tensor.ndim]) if tensor.strides else None
-    return _without_gaps(name, Tensor((tensor.data or 0) + tensor.byte_offset, shape, dtype, (value, capsule), strides))
+    kind = _DLPACK_DEVICES.get(tensor.device_type, f"device type {tensor.device_type}")
+    device = kind if kind == "cpu" else f"{kind}:{tensor.device_id}"
+    pointer = (tensor.data or 0) + tensor.byte_offset
+    return _without_gaps(name, Tensor(pointer, shape, dtype, (value, capsule), strides, device))
 
 
 def _without_gaps(name: str, tensor: Tensor) -> Tensor:
@@ -179,7 +185,8 @@ def as_tensor(name: str, value: Any) -> Tensor:
         return value
     if type(value).__module__.partition(".")[0] == "torch":
         dtype = str(value.dtype).removeprefix("torch.")
-        return _without_gaps(name, Tensor(value.data_ptr(), tuple(value.shape), dtype, value, tuple(value.stride())))
+        pointer, strides = value.data_ptr(), tuple(value.stride())
+        return _without_gaps(name, Tensor(pointer, tuple(value.shape), dtype, value, strides, str(value.device)))
     if hasattr(value, "__dlpack__"):
         return _from_dlpack(name, value)
     raise TypeError(f"{name}: got {type(value).__name__}, expected a device tensor that speaks DLPack")
@@ -237,6 +244,7 @@ class Library:
         self._empty = empty
         library.sknet_ops_cuda_error.restype = ctypes.c_char_p
         library.sknet_ops_cuda_attributes.restype = ctypes.c_void_p
+        self.device_kind = _DLPACK_DEVICES[library.sknet_ops_cuda_device_type()]
 
     def __getattr__(self, name: str) -> Callable[..., dict[str, Any]]:
         if name not in OPS:
@@ -384,6 +392,7 @@ class _Call:
         else:
             self._inputs = [as_tensor(f"{op}: {n}", v) for n, v in zip(self._names, self._values, strict=True)]
         self._check_types()
+        self._check_devices()
         self.layout = abstract or self._common_layout()
         self.inside = self._inside_layout(inside, abstract is None)
 
@@ -401,6 +410,19 @@ class _Call:
         for name, tensor in zip(self._names, self._inputs, strict=True):
             if name not in MAPS and tensor.dtype != "float32":
                 raise TypeError(f"{self._op}: {name}: got {tensor.dtype}, expected float32")
+
+    def _check_devices(self) -> None:
+        """A kernel that follows a pointer to elsewhere ends the whole process' use of the device."""
+        named = [(name, t.device) for name, t in zip(self._names, self._inputs, strict=True) if t.device is not None]
+        for name, device in named:
+            if device.partition(":")[0] != self._library.device_kind:
+                raise ValueError(
+                    f"{self._op}: {name}: got a tensor on {device}, expected one on {self._library.device_kind}"
+                )
+            if device != named[0][1]:
+                raise ValueError(
+                    f"{self._op}: {name}: got a tensor on {device}, expected {named[0][1]}, where {named[0][0]} is"
+                )
 
     def _common_layout(self) -> str:
         """Of all maps; NCHW if that leaves both. Everything else is contiguous."""

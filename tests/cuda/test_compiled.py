@@ -135,11 +135,15 @@ def test_without_a_gpu_the_error_says_so() -> None:
         capability, *_ = library.device()
     except module.CudaError as error:
         assert re.search(r"sknet_ops_cuda_device: .*runtime\.cu:\d+: cudaGetDevice\(&device\): cudaError", str(error))
-        u, attention = np.zeros((1, 2, 3, 4, 5), np.float32), np.zeros((1, 2, 3), np.float32)
+        library = module.Library(build.library("sknet_ops_cuda"), np.empty)
+        on_host = {"u": np.zeros((1, 2, 3, 4, 5), np.float32), "attention": np.zeros((1, 2, 3), np.float32)}
+        with pytest.raises(ValueError, match="^sk_select: u: got a tensor on cpu, expected one on cuda$"):
+            library.sk_select(**on_host)
+        unknown = {name: module.Tensor(256, array.shape, "float32", None) for name, array in on_host.items()}
         with pytest.raises(
             module.CudaError, match=r"^sk_select: .*runtime\.cu:\d+: cudaGetDevice\(&device\): cudaError"
         ):
-            module.Library(build.library("sknet_ops_cuda"), np.empty).sk_select(u=u, attention=attention)
+            library.sk_select(**unknown)
     else:
         assert capability >= 75
 

@@ -7,6 +7,7 @@ import ctypes
 import itertools
 import math
 import re
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -98,6 +99,8 @@ def test_launch_counts_and_limits(
             assert "direct" not in name, f"{name}: the shapes of the paper have tiles"
             if batch == 256 and name.startswith("conv"):
                 assert blocks >= 0.8 * multiprocessors, f"{name}: {blocks} blocks leave the device idle"
+            if name.startswith("conv_weight_grad") and device == "sm_90":  # whose blocks are more than there are tiles
+                assert blocks <= 2 * multiprocessors, f"{name}: {blocks} blocks are more than run at once"
 
 
 @pytest.mark.parametrize("channels", [4, 8, 12, 16, 24, 32])
@@ -174,6 +177,10 @@ def test_tensors_beyond_32_bits(layout: str, inside: str, library: Any) -> None:
 def test_maps_that_cannot_be_numbered(library: Any) -> None:
     with pytest.raises(ValueError, match="selective_kernel: map: got 50000 x 50000, expected"):
         plan(library, "sm_90", unit(4, 50000, 1, groups=1, batch=1))
+    # 2^31 positions fit into 32 bits, the step of a loop that leads past them does not.
+    maps = {"u": ((1, 2, 4, 46340, 46340), "float16"), "attention": ((1, 2, 4), "float32")}
+    with pytest.raises(ValueError, match="sk_select: map: got 46340 x 46340, expected at most 2146435072 positions"):
+        plan(library, "sm_90", maps, "sk_select", layout="nhwc")
 
 
 @pytest.mark.parametrize("change, message", [
@@ -185,6 +192,32 @@ def test_maps_that_cannot_be_numbered(library: Any) -> None:
 def test_bad_arguments_are_named(change: dict[str, Any], message: str, library: Any) -> None:
     with pytest.raises(ValueError, match="selective_kernel: " + message):
         plan(library, "sm_90", {**unit(*UNITS[0]), **change})
+
+
+def test_tensors_lie_where_the_kernels_run(library: Any) -> None:
+    """Else a kernel would follow a pointer to elsewhere. NumPy's arrays are where the emulator computes."""
+    module = cuda_native()
+    library = module.Library(build.library("sknet_ops_cuda_emulated"), np.empty)
+    u, attention = np.ones((2, 2, 4, 3, 3), np.float32), np.ones((2, 2, 4), np.float32)
+    assert library.sk_select(u=u, attention=attention)["y"].tolist() == np.full((2, 4, 3, 3), 2.0).tolist()
+    elsewhere = replace(module.as_tensor("attention", attention), device="cuda:1")
+    with pytest.raises(ValueError, match="sk_select: attention: got a tensor on cuda:1, expected one on cpu"):
+        library.sk_select(u=u, attention=elsewhere)
+    library.device_kind = "cuda"
+    with pytest.raises(ValueError, match="sk_select: u: got a tensor on cpu, expected one on cuda"):
+        library.sk_select(u=u, attention=attention)
+    with pytest.raises(ValueError, match="sk_select: attention: got a tensor on cuda:1, expected cuda:0, where u is"):
+        library.sk_select(u=replace(module.as_tensor("u", u), device="cuda:0"), attention=elsewhere)
+
+
+@pytest.mark.parametrize("branches, channels", [(3, 4032), (3, 4064), (3, 4096), (2, 6144), (4, 3072), (2, 6176)])
+def test_memory_that_a_kernel_has_anyway_counts(branches: int, channels: int, library: Any) -> None:
+    """hidden_grad has 64 bytes for its sums beside what the launch gives it; 48 KB are to be had without asking."""
+    arguments = unit(channels, 7, 1, branches=branches, batch=2, groups=channels // 8, grad=True)
+    launches = plan(library, "sm_90", arguments, "selective_kernel_grad").launches
+    (staged,) = [shared for name, _, shared in launches if name == "hidden_grad"]
+    wanted = 4 * branches * channels
+    assert staged == (wanted if wanted + 64 <= 48 << 10 else 0)
 
 
 def test_bad_types_are_named(library: Any) -> None:

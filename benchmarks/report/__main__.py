@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m benchmarks.report results.json``: Markdown and pictures; ``--compare old.json`` fails on a regression."""
+"""``python -m benchmarks.report results.json``: Markdown and pictures; ``--summary``: what the README shows of it;
+``--compare old.json`` fails on a regression."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from benchmarks.report import compare, plots, results
 from benchmarks.report.bars import bars
+from benchmarks.report.summary import summary
 from benchmarks.report.tables import milliseconds, report
 
 
@@ -17,6 +19,9 @@ def main(arguments: list[str] | None = None) -> int:
     run = results.load(options.results)
     if options.compare:
         return _compare(results.load(options.compare), run)
+    if options.summary:
+        print(summary(run), end="")
+        return 0
     out = options.out or options.results.with_suffix(".md")
     out.parent.mkdir(parents=True, exist_ok=True)
     reason = plots.why_not()
@@ -35,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description="Make a report of results.")
     parser.add_argument("results", type=Path, help="JSON of python -m benchmarks")
     parser.add_argument("--out", type=Path, help="Markdown file; pictures go beside it. Default: beside the results")
+    parser.add_argument("--summary", action="store_true", help="only print what the README shows of such a run")
     parser.add_argument(
         "--compare", type=Path, metavar="OLD", help="only compare with an earlier run; 1 on a regression"
     )

@@ -13,8 +13,10 @@ import pytest
 from benchmarks.report import compare, plots, results
 from benchmarks.report.__main__ import main
 from benchmarks.report.bars import Bar, bars
+from benchmarks.report.summary import summary
 from benchmarks.report.tables import milliseconds, report
 from tests.benchmarks import canned
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -81,6 +83,30 @@ def test_report_shows_it_all(run: dict[str, Any]) -> None:
         assert "nan" not in line.lower().split()
 
 
+def test_summary_is_about_the_others(run: dict[str, Any]) -> None:
+    """80 / 20, 50 / 25, 12 / 10 of the kernels, 13 / 10 of the network; MindSpore is not among the others."""
+    network = run["results"][-1]["times"]
+    network |= {"sknet_ops, AVX-512": canned.times(14), "MindSpore capped": canned.times(12)}
+    lines = summary(run).splitlines()
+    for expected in (
+        "| SK layer, 128 channels, 56 x 56, batch 8, forward | 21.0 (kernel alone 20.0) | 80.0 (OpenVINO) | - |",
+        "| skresnet18, batch 1, forward | 10.0 | 13.0 (OpenVINO) | 12.0 |",
+        "- SK layers, grouped, forward, kernel: 2.83 times as fast as the best of the others (geometric mean of 2; "
+        "2.00 to 4.00, least in sk_grouped/c256_28/forward/b8/warm)",
+        "- SK layers, dense, forward, kernel: 1.20 times as fast as the best of the others (geometric mean of 1; "
+        "1.20 to 1.20, least in sk_dense/c64_64_56/forward/b8/warm)",
+        "- networks, forward: 1.30 times as fast as the best of the others (geometric mean of 1; 1.30 to 1.30, "
+        "least in networks/skresnet18/forward/b1/warm)",
+        "- networks, forward, without AMX (`SKNET_OPS_ISA=avx512`): 1.40 to 1.40 times as long",
+    ):
+        assert expected in lines
+    assert summary({**run, "results": [], "memory": {"layers": [], "steps": []}}) == "\n"
+
+
+def test_readme_shows_the_full_report() -> None:
+    assert summary(results.load(ROOT / "benchmarks/reports/full.json")) in (ROOT / "README.md").read_text()
+
+
 def test_milliseconds_has_three_digits() -> None:
     assert [milliseconds(s) for s in (0.0001234, 0.01234, 1.234)] == ["0.123", "12.3", "1234"]
 
@@ -100,6 +126,9 @@ def test_command(run: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixt
     assert main([str(path)]) == 0
     assert (tmp_path / "run.md").read_text().startswith("# Benchmark report")
     assert "missed" in capsys.readouterr().out
+    assert main([str(path), "--summary"]) == 0
+    assert capsys.readouterr().out == summary(run)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".md") == ["run.md"]
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

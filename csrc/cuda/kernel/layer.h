@@ -23,8 +23,8 @@ __device__ inline Statistics block_statistics(int64_t n, double* scratch, Value 
 // Images of a warp whose sums run side by side: so many loads are under way at once.
 constexpr int kImagesAtOnce = 4;
 
-// Calls done(n, sum over i < terms of value(n, i) * weight(i)) in the first lane, for n = first, first + step, ... below
-// `images`. Whole warps come here.
+// Calls done(n, sum over i < terms of value(n, i) * weight(i)) in the first lane, for n = first, first + step, ...
+// below `images`. Whole warps come here.
 template <class Value, class Weight, class Done>
 __device__ inline void for_each_dot(int64_t first, int64_t step, int64_t images, int terms, Value value, Weight weight,
                                     Done done) {

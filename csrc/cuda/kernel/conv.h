@@ -136,7 +136,7 @@ struct ConvBlock {
     constexpr bool kPairs = Frag::kTensor && sizeof(T) == 2;
     if constexpr (kPairs) shape.channels /= 2;
     const int s0 = first_source(), c0 = sc0();
-    load_tile<kGrad ? 2 : 4>(
+    load_tile(
         shape,
         [&](int s, int c) {
           if constexpr (kPairs) {

@@ -16,7 +16,11 @@ struct Pair {
 template <class Plane>
 struct PairOfPlanes {
   Plane first, second;
-  __device__ Pair operator()(int pos) const { return {first(pos), second(pos)}; }
+  struct Raw {
+    typename Plane::Raw first, second;
+  };
+  __device__ Raw raw(int pos) const { return {first.raw(pos), second.raw(pos)}; }
+  __device__ Pair value(const Raw& r) const { return {first.value(r.first), second.value(r.second)}; }
 };
 
 template <typename T>
@@ -59,11 +63,14 @@ struct TileShape {
   int lanes;  // neighbouring threads that share a row
 };
 
-// NCHW: neighbouring threads take neighbouring positions. plane(s, c) gives a callable from position in the map to
-// value; put(s, c, position in the tile, value) stores one.
-template <int kBatch, class Plane, class Put>
+// NCHW: neighbouring threads take neighbouring positions. plane(s, c) gives a plane of source.h or a pair of them;
+// put(s, c, position in the tile, value) stores one value. What values are made of besides the maps is fetched when the
+// maps' loads are on their way.
+template <class Plane, class Put>
 __device__ inline void load_tile(const TileShape& t, Plane plane, Put put) {
-  using Value = decltype(plane(0, 0)(0));
+  constexpr int kBatch = 4;
+  using Raw = decltype(plane(0, 0).raw(0));
+  using Value = decltype(plane(0, 0).value(Raw{}));
   const int step = kThreads / t.lanes, rows = t.sources * t.channels * t.h;
   const int step_y = step % t.h, step_channel = step / t.h;
   for (int x = static_cast<int>(threadIdx.x) % t.lanes; x < t.w; x += t.lanes) {
@@ -72,8 +79,9 @@ __device__ inline void load_tile(const TileShape& t, Plane plane, Put put) {
     int row = static_cast<int>(threadIdx.x) / t.lanes;
     int y = row % t.h, channel = row / t.h;
     while (row < rows) {
-      Value value[kBatch];
+      Raw raw[kBatch];
       int at_y[kBatch], at_source[kBatch], at_channel[kBatch];
+      bool inside[kBatch];
 #pragma unroll
       for (int b = 0; b < kBatch; ++b) {
         at_y[b] = y, at_source[b] = 0, at_channel[b] = channel;
@@ -82,16 +90,17 @@ __device__ inline void load_tile(const TileShape& t, Plane plane, Put put) {
           ++at_source[b];
         }
         const int map_y = t.first_row + y;
-        const bool inside = inside_x && map_y >= 0 && map_y < t.map_h && row + b * step < rows;
-        value[b] = Value{};
-        if (inside) value[b] = plane(at_source[b], at_channel[b])(map_y * t.map_w + map_x);
+        inside[b] = inside_x && map_y >= 0 && map_y < t.map_h && row + b * step < rows;
+        raw[b] = Raw{};
+        if (inside[b]) raw[b] = plane(at_source[b], at_channel[b]).raw(map_y * t.map_w + map_x);
         y += step_y, channel += step_channel;
         if (y >= t.h) y -= t.h, ++channel;
       }
 #pragma unroll
       for (int b = 0; b < kBatch; ++b) {
         if (row + b * step >= rows) break;
-        put(at_source[b], at_channel[b], at_y[b] * t.w + x, value[b]);
+        const Value value = plane(at_source[b], at_channel[b]).value(raw[b]);
+        put(at_source[b], at_channel[b], at_y[b] * t.w + x, inside[b] ? value : Value{});
       }
       row += kBatch * step;
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where the values of a convolution's source come from: x as it is, or the gradient by z, computed on the way. Planes
-// give one channel by position, in both layouts; channels give a few neighbours, where channels are last.
+// give one channel by position, in both layouts, at once or in two steps: what memory has, then the value, which needs
+// no map any more. Channels give a few neighbours, where channels are last.
 #pragma once
 
 #include "cuda/kernel/layout.h"
@@ -13,7 +14,10 @@ template <typename T, class Layout>
 struct PlaneOfX {
   const T* first;
   int channels;
-  __device__ float operator()(int pos) const { return to_float(first[along<Layout>(pos, channels)]); }
+  using Raw = T;
+  __device__ Raw raw(int pos) const { return first[along<Layout>(pos, channels)]; }
+  __device__ float value(const Raw& x) const { return to_float(x); }
+  __device__ float operator()(int pos) const { return value(raw(pos)); }
 };
 
 template <typename T, int kCount>
@@ -49,10 +53,15 @@ struct PlaneOfZGrad {
   const T *g, *z;
   int channels;
   ZGradOf of;
-  __device__ float operator()(int pos) const {
+  struct Raw {
+    T g, z;
+  };
+  __device__ Raw raw(int pos) const {
     const int64_t at = along<Layout>(pos, channels);
-    return of(to_float(g[at]), to_float(z[at]));
+    return {g[at], z[at]};
   }
+  __device__ float value(const Raw& r) const { return of(to_float(r.g), to_float(r.z)); }
+  __device__ float operator()(int pos) const { return value(raw(pos)); }
 };
 
 template <typename T, int kCount>

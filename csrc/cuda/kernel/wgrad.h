@@ -52,19 +52,19 @@ struct WgradBlock {
   static constexpr bool kPairs = Job::kTensor && sizeof(T) == 2;
 
   // `channels` of each source, in rows of `words` (tensor cores) or planes; the same for x and for the gradient by z.
-  template <int kBatch, class Plane>
+  template <class Plane>
   __device__ void load_planes(TileShape shape, float* to, int plane_words, int words, Plane plane) {
     const int channels = shape.channels;
     if constexpr (kPairs) {
       shape.channels /= 2;
-      load_tile<kBatch>(
+      load_tile(
           shape,
           [&](int s, int c) { return PairOfPlanes<decltype(plane(s, c))>{plane(s, 2 * c), plane(s, 2 * c + 1)}; },
           [&](int s, int c, int position, const Pair& v) {
             put_pair<T>(v, to + s * plane_words + position * words + c);
           });
     } else {
-      load_tile<kBatch>(shape, plane, [&](int s, int c, int position, float v) {
+      load_tile(shape, plane, [&](int s, int c, int position, float v) {
         if constexpr (Job::kTensor) {
           to[s * plane_words + position * words + c] = round_to_tf32(v);
         } else {
@@ -96,8 +96,8 @@ struct WgradBlock {
       load_channels<4, kPack>(shape, x, t.src_plane, in_words(),
                               [&](int s, int c) { return ChannelsOfX<T, kPack>{x_start(n, s, c), a.src_channels}; });
     } else {
-      load_planes<4>(shape, x, t.src_plane, in_words(),
-                     [&](int s, int c) { return PlaneOfX<T, LayoutX>{x_start(n, s, c), a.src_channels}; });
+      load_planes(shape, x, t.src_plane, in_words(),
+                  [&](int s, int c) { return PlaneOfX<T, LayoutX>{x_start(n, s, c), a.src_channels}; });
     }
   }
 
@@ -109,7 +109,7 @@ struct WgradBlock {
         return zgrad_channels<T, kPack>(a.dz, n, m, oc0 + c, a.out_channels, a.branches, hw);
       });
     } else {
-      load_planes<2>(shape, dz, t.dz_plane, out_words(), [&](int m, int c) {
+      load_planes(shape, dz, t.dz_plane, out_words(), [&](int m, int c) {
         return zgrad_plane<T, LayoutDz>(a.dz, n, m, oc0 + c, a.out_channels, a.branches, hw);
       });
     }

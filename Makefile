@@ -4,7 +4,7 @@
 # make lint    style of Python and C++
 # make wheel   a wheel of this checkout, in dist/
 # make ascend  build the Ascend C ops with CANN, into sknet_ops/lib/ascend
-# make bench   time a selection against other frameworks (10 minutes), report in .benchmarks/; bench-full: all (40)
+# make bench   time a selection against other frameworks (10 minutes), report in .benchmarks/; bench-full: all (50)
 # make clean   remove what was built; .venv, data and runs stay
 PYTHON ?= python3
 TEST_PROCESSES ?= 2

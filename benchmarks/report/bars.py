@@ -59,7 +59,7 @@ def bars(run: Run) -> list[Bar]:
     return found
 
 
-def _ratios(found: Iterable[r.Result], peers: Collection[str], ours: str) -> tuple[Values, str]:
+def best_ratios(found: Iterable[r.Result], peers: Collection[str], ours: str) -> tuple[Values, str]:
     """Best peer over ours, by case; and which peers did not run everywhere."""
     values, absent = [], set()
     for result in found:
@@ -74,7 +74,7 @@ def _geometric(values: Values) -> float | None:
     return stats.geometric_mean([value for _, value in values]) if values else None
 
 
-def _extreme(values: Values, choose: Callable) -> tuple[float | None, str]:
+def extreme(values: Values, choose: Callable) -> tuple[float | None, str]:
     if not values:
         return None, "no such case in this run"
     case, value = choose(values, key=lambda pair: pair[1])
@@ -83,18 +83,18 @@ def _extreme(values: Values, choose: Callable) -> tuple[float | None, str]:
 
 def _layer_forward(run: Run, ours: str, label: str) -> Iterator[Bar]:
     cases = [x for x in r.select(run, "sk_layer", "forward", (1, 8, 32)) if set(r.INFERENCE_PEERS) & set(x["times"])]
-    values, absent = _ratios(cases, r.INFERENCE_PEERS, ours)
+    values, absent = best_ratios(cases, r.INFERENCE_PEERS, ours)
     what = f"SK layer forward, {label}, over the best peer"
     yield Bar("1", f"{what}: geometric mean", 2.5, _geometric(values), note=f"{len(values)} cases{absent}")
     for grouped, name, target in ((True, "grouped", 1.5), (False, "dense", 1.1)):
-        some, _ = _ratios([x for x in cases if r.is_grouped(x) == grouped], r.INFERENCE_PEERS, ours)
-        value, where = _extreme(some, min)
+        some, _ = best_ratios([x for x in cases if r.is_grouped(x) == grouped], r.INFERENCE_PEERS, ours)
+        value, where = extreme(some, min)
         yield Bar("1", f"{what}: least of the {name}", target, value, note=where)
 
 
 def _roofline(run: Run) -> Bar:
     shares = {x["id"]: r.share(run, x, r.KERNEL) for x in r.select(run, "sk_layer", "forward", (8,)) if r.is_grouped(x)}
-    value, where = _extreme([(case, share) for case, share in shares.items() if share is not None], min)
+    value, where = extreme([(case, share) for case, share in shares.items() if share is not None], min)
     return Bar(
         "1", "SK layer forward, kernel, grouped, batch 8: least share of the roofline", 0.45, value, True, "%", where
     )
@@ -102,10 +102,10 @@ def _roofline(run: Run) -> Bar:
 
 def _layer_training(run: Run, ours: str, label: str) -> Iterator[Bar]:
     cases = [x for x in r.select(run, "sk_layer", "train") if set(r.TRAINING_PEERS) & set(x["times"])]
-    values, absent = _ratios(cases, r.TRAINING_PEERS, ours)
+    values, absent = best_ratios(cases, r.TRAINING_PEERS, ours)
     what = f"SK layer forward + backward, {label}, over the best of torch"
     yield Bar("2", f"{what}: geometric mean", 2.5, _geometric(values), note=f"{len(values)} cases{absent}")
-    value, where = _extreme(values, min)
+    value, where = extreme(values, min)
     yield Bar("2", f"{what}: least", 1.5, value, note=where)
 
 
@@ -120,7 +120,7 @@ def _networks(run: Run) -> Iterator[Bar]:
 def _steps(run: Run) -> Iterator[Bar]:
     for name in ("skresnet18", "skresnext50_32x4d.timm"):
         found = [x for x in r.select(run, "network", "step", (8,)) if x["shape"]["name"] == name]
-        for peer, target in (("torch.compile", 1.5), ("MindSpore capped", 5.0)):
+        for peer, target in (("torch.compile", 1.5), (r.CAPPED, 5.0)):
             yield _against(f"{name}, batch 8, training step, over {peer}", "4", target, found, peer)
 
 
@@ -134,12 +134,12 @@ def _against(what: str, number: str, target: float, found: list[r.Result], peer:
 
 
 def _memory(run: Run) -> Iterator[Bar]:
-    other = "MindSpore capped"
+    other = r.CAPPED
     values: Values = []
     for entry in run["memory"]["layers"]:
         if {r.LAYER, other} <= set(entry["kept"]):
             values.append((entry["id"], entry["kept"][r.LAYER] / entry["kept"][other]))
-    value, where = _extreme(values, max)
+    value, where = extreme(values, max)
     yield Bar("5", "kept by a training SK layer for backward, of MindCV's", 0.4, value, False, "%", where)
     if not run["memory"]["steps"]:
         yield Bar("5", "peak memory of a training step, of MindCV's", 0.6, None, False, "%", "no such case in this run")
@@ -165,15 +165,15 @@ def _scaling(run: Run) -> Iterator[Bar]:
             values.append((result["id"], one / all_threads))
         if (result["kind"], result["mode"], result["cache"]) == ("sk_layer", "forward", "warm") and all_threads:
             per_image.setdefault(result["shape"]["name"], {})[result["batch"]] = all_threads / result["batch"]
-    value, where = _extreme(values, min)
+    value, where = extreme(values, min)
     yield Bar("6", f"{run['threads']} threads over one, SK layers above 1 ms: least", 1.85, value, note=where)
     growth = [(name, times[32] / times[8]) for name, times in per_image.items() if {8, 32} <= set(times)]
-    value, where = _extreme(growth, max)
+    value, where = extreme(growth, max)
     what = "linear in batch: time of an image in a batch of 32 over 8, most"
     yield Bar("6", what, LINEAR, value, at_least=False, note=where)
     outside = [
         (p["id"], p["outside"] / p["seconds"]) for p in run["profiles"] if "ops" in p and "/forward/b1/" in p["id"]
     ]
-    value, where = _extreme(outside, max)
+    value, where = extreme(outside, max)
     what = "batch-1 network forward: share outside of our ops (MindSpore and its own operators), most"
     yield Bar("6", what, 0.1, value, False, "%", where)

@@ -11,8 +11,10 @@ from typing import Any
 from benchmarks.harness import stats
 
 KERNEL, LAYER = "sknet_ops kernel", "sknet_ops"
-ONE_THREAD = "sknet_ops kernel, 1 thread"
-INFERENCE_PEERS = ("torch eager", "torch.compile", "ONNX Runtime", "OpenVINO", "MindSpore capped")
+ONE_THREAD, VECTORS = "sknet_ops kernel, 1 thread", "sknet_ops, AVX-512"
+CAPPED, PLAIN = "MindSpore capped", "MindSpore as it comes"
+OTHERS = ("torch eager", "torch.compile", "ONNX Runtime", "OpenVINO")  # than MindSpore
+INFERENCE_PEERS = (*OTHERS, CAPPED)
 TRAINING_PEERS = ("torch eager", "torch.compile")
 
 Result = dict[str, Any]

@@ -8,13 +8,10 @@ from typing import Any
 
 from benchmarks.harness import stats
 from benchmarks.report import results as r
-from benchmarks.report.bars import bars
+from benchmarks.report.bars import bars, best_ratios, extreme
 from benchmarks.report.tables import milliseconds, table
 
 Run = dict[str, Any]
-
-CAPPED, PLAIN, VECTORS = "MindSpore capped", "MindSpore as it comes", "sknet_ops, AVX-512"
-OTHERS = ("torch eager", "torch.compile", "ONNX Runtime", "OpenVINO")
 
 _CASES = (
     "sk_grouped/c128_56/forward/b8/warm",
@@ -38,27 +35,26 @@ _MODES = {"forward": "forward", "train": "forward + backward", "step": "training
 
 def summary(run: Run) -> str:
     """Markdown; what the run has not measured is left out."""
-    compared = [x for x in run["results"] if r.LAYER in x["times"] and r.best_peer(x, OTHERS)]
+    compared = [x for x in run["results"] if r.LAYER in x["times"] and r.best_peer(x, r.OTHERS)]
     rows = [_row(x) for case in _CASES for x in compared if x["id"] == case]
     head = ("milliseconds", "sknet_ops", "best of PyTorch, ONNX Runtime, OpenVINO", "MindSpore, capped to AVX2")
     return "\n\n".join(part for part in (table(head, rows) if rows else "", "\n".join(_lines(run))) if part) + "\n"
 
 
-def _row(result: r.Result) -> tuple[str, str, str, str]:
-    shape, own = result["shape"], milliseconds(r.median(result, r.LAYER))
+def _name(result: r.Result) -> str:
+    shape, name = result["shape"], result["shape"]["name"]
     if result["kind"] == "sk_layer":
         name = f"SK layer, {shape['c_out']} channels, {shape['hw']} x {shape['hw']}"
-        if (kernel := r.median(result, r.KERNEL)) is not None:
-            own += f" (kernel alone {milliseconds(kernel)})"
-    else:
-        name = shape["name"]
-    best, capped = r.best_peer(result, OTHERS), r.median(result, CAPPED)
-    return (
-        f"{name}, batch {result['batch']}, {_MODES[result['mode']]}",
-        own,
-        f"{milliseconds(r.median(result, best))} ({best})" if best else "-",
-        milliseconds(capped) if capped else "-",
-    )
+    return f"{name}, batch {result['batch']}, {_MODES[result['mode']]}"
+
+
+def _row(result: r.Result) -> tuple[str, str, str, str]:
+    own = milliseconds(r.median(result, r.LAYER))
+    if (kernel := r.median(result, r.KERNEL)) is not None:
+        own += f" (kernel alone {milliseconds(kernel)})"
+    best, capped = r.best_peer(result, r.OTHERS), r.median(result, r.CAPPED)
+    peer = f"{milliseconds(r.median(result, best))} ({best})"
+    return _name(result), own, peer, milliseconds(capped) if capped else "-"
 
 
 def _lines(run: Run) -> Iterator[str]:
@@ -75,27 +71,23 @@ def _lines(run: Run) -> Iterator[str]:
     for bar in bars(run):
         if bar.number == "5" and bar.value is not None:
             yield f"- {bar.what}: {bar.number_text(bar.value)}"
-    if vectors := [ratio.value for x in networks if (ratio := r.ratio(x, VECTORS, r.LAYER)) is not None]:
+    if vectors := [ratio.value for x in networks if (ratio := r.ratio(x, r.VECTORS, r.LAYER)) is not None]:
         yield f"- networks, forward, without AMX (`SKNET_OPS_ISA=avx512`): {_range(vectors)} times as long"
     for x in networks:
-        if PLAIN in x["times"] and r.LAYER in x["times"]:
-            plain, own = milliseconds(r.median(x, PLAIN)), milliseconds(r.median(x, r.LAYER))
-            yield f"- {_row(x)[0]}: MindSpore as it comes, not capped, takes {plain} ms, sknet_ops {own}"
+        if r.PLAIN in x["times"] and r.LAYER in x["times"]:
+            plain, own = milliseconds(r.median(x, r.PLAIN)), milliseconds(r.median(x, r.LAYER))
+            yield f"- {_name(x)}: MindSpore as it comes, not capped, takes {plain} ms, sknet_ops beside it {own}"
 
 
 def _lead(what: str, found: list[r.Result], ours: str) -> Iterator[str]:
     """How many times as fast as the best of the others."""
-    ratios = {}
-    for x in found:
-        best = r.best_peer(x, OTHERS)
-        if best is not None and (ratio := r.ratio(x, best, ours)) is not None:
-            ratios[x["id"]] = ratio.value
-    if not ratios:
+    cases, _ = best_ratios(found, r.OTHERS, ours)
+    if not cases:
         return
-    mean, least = stats.geometric_mean(list(ratios.values())), min(ratios, key=ratios.__getitem__)
+    ratios = [value for _, value in cases]
     yield (
-        f"- {what}: {mean:.2f} times as fast as the best of the others (geometric mean of {len(ratios)}; "
-        f"{_range(list(ratios.values()))}, least in {least})"
+        f"- {what}: {stats.geometric_mean(ratios):.2f} times as fast as the best of the others (geometric mean of "
+        f"{len(ratios)}; {_range(ratios)}, least in {extreme(cases, min)[1]})"
     )
 
 

@@ -19,9 +19,8 @@ constexpr double kTensorSpeed = 6.0;                // of a matrix instruction's
 constexpr double kLoadX = 10.0, kLoadZGrad = 20.0;  // one value into shared memory
 constexpr int kMaxTileWidth = 64;
 constexpr double kNothingFits = std::numeric_limits<double>::infinity();
-// Blocks on a multiprocessor that the kernels' registers leave room for; each kernel's __launch_bounds__ say as much.
+// Blocks on a multiprocessor that the kernel's __launch_bounds__ leave registers for.
 constexpr int conv_resident(Kind kind) { return kind == Kind::kTensor ? 2 : 3; }
-constexpr int wgrad_resident(Kind kind) { return kind == Kind::kDirect ? 3 : 2; }
 // Shared memory that the system takes for itself beside that of each block.
 constexpr int64_t system_bytes(const Device& device) { return device.capability >= 80 ? 1 << 10 : 0; }
 
@@ -349,7 +348,7 @@ Plan plan_wgrad(const Context& ctx, WgradArgs& a) {
                 sector_cost(ctx, ctx.channels_last, t.src_tile) +
             static_cast<double>(a.branches) * tile * th * t.tw * kLoadZGrad * sector_cost(ctx, ctx.inside_last, tile);
         const int64_t units = static_cast<int64_t>(t.out_tiles) * a.n * t.tiles_h * t.tiles_w;
-        const int64_t blocks = resident(ctx, wgrad_resident(kinds[k].kind), bytes);
+        const int64_t blocks = resident(ctx, wgrad_resident(kinds[k].out, ctx.inside_last), bytes);
         const double cost =
             (compute + load) * t.tiles_h * t.tiles_w / tile * occupancy_cost(blocks) * parallel_cost(ctx, units);
         if (cost < best) {
@@ -375,7 +374,7 @@ Plan plan_wgrad(const Context& ctx, WgradArgs& a) {
   }
   a.t = {};
   const int64_t blocks = (a.weights + 7) / 8;
-  a.t.slots = static_cast<int>(std::clamp<int64_t>(wanted_blocks(ctx, wgrad_resident(Kind::kDirect)) / blocks, 1, a.n));
+  a.t.slots = static_cast<int>(std::clamp<int64_t>(wanted_blocks(ctx, kWgradDirectResident) / blocks, 1, a.n));
   if (blocks * a.t.slots > std::numeric_limits<int>::max()) {
     throw std::invalid_argument(std::string(ctx.op) + ": more than 2^31 blocks");
   }

@@ -135,7 +135,9 @@ def test_without_a_gpu_the_error_says_so() -> None:
         capability, *_ = library.device()
     except module.CudaError as error:
         assert re.search(r"sknet_ops_cuda_device: .*runtime\.cu:\d+: cudaGetDevice\(&device\): cudaError", str(error))
-        library = module.Library(build.library("sknet_ops_cuda"), np.empty)
+        library = module.Library(
+            build.library("sknet_ops_cuda"), lambda shape, dtype: module.Tensor(256, shape, dtype, None)
+        )
         on_host = {"u": np.zeros((1, 2, 3, 4, 5), np.float32), "attention": np.zeros((1, 2, 3), np.float32)}
         with pytest.raises(ValueError, match="^sk_select: u: got a tensor on cpu, expected one on cuda$"):
             library.sk_select(**on_host)

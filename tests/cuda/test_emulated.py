@@ -15,6 +15,7 @@ from tests.cases import (
     OPS,
     SELECTIVE_KERNEL,
     SK_CONV,
+    AttentionCase,
     Example,
     SkConvCase,
     Tensors,
@@ -60,6 +61,11 @@ SIXTEEN_BITS = [
     SkConvCase("direct", 1, 6, (7, 5), 6, groups=2),
     SkConvCase("a unit of 4 channels a group", 3, 16, (8, 8), 16, groups=4, op="selective_kernel"),
 ]
+# More images than the attention's kernels have warps and take together; and positions split among blocks besides.
+MANY_IMAGES = [
+    AttentionCase("70 images", 70, 5, (1, 2), 2, 3),
+    SkConvCase("split among blocks", 20, 4, (12, 13), 4, c_reduced=64, op="selective_kernel"),
+]
 # Means over 143 positions differ so little between images that rounded maps change the hidden layer's deviation.
 ROUNDED_UNITS = [case for case in UNITS if case.why != "64 channels"]
 BOTH = [{"layout": layout} for layout in LAYOUTS]
@@ -94,6 +100,19 @@ def test_channels_last_inside(
     """Maps in NCHW, the branches between the kernels in NHWC."""
     example = make_example(case, native, training)
     outputs, gradients = both_passes(Emulated(**INSIDE), example, training, np.float32)
+    expected, expected_gradients = both_passes(native, example, training, np.float64, backend="reference")
+    assert_close(outputs, expected, OUTPUT)
+    assert_close(gradients, expected_gradients, GRADIENT, floor=1e-2)
+
+
+@pytest.mark.parametrize("case, training", modes(MANY_IMAGES))
+def test_many_images(
+    case: Any, training: bool, emulated: Emulated, native: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a device of eight multiprocessors: more blocks than images, fewer warps than images for a hidden value."""
+    monkeypatch.setenv("SKNET_OPS_EMU_DEVICE", "90 8 232448")
+    example = make_example(case, native, training)
+    outputs, gradients = both_passes(emulated, example, training, np.float32)
     expected, expected_gradients = both_passes(native, example, training, np.float64, backend="reference")
     assert_close(outputs, expected, OUTPUT)
     assert_close(gradients, expected_gradients, GRADIENT, floor=1e-2)

@@ -99,8 +99,13 @@ def test_launch_counts_and_limits(
             assert "direct" not in name, f"{name}: the shapes of the paper have tiles"
             if batch == 256 and name.startswith("conv"):
                 assert blocks >= 0.8 * multiprocessors, f"{name}: {blocks} blocks leave the device idle"
-            if name.startswith("conv_weight_grad") and device == "sm_90":  # whose blocks are more than there are tiles
-                assert blocks <= 2 * multiprocessors, f"{name}: {blocks} blocks are more than run at once"
+            if name.startswith("conv") and batch == 256 and device == "sm_90":  # which holds more blocks than tiles
+                by_registers = 3 if "_simt" in name else 2
+                if name.startswith("conv_weight_grad") and (name != "conv_weight_grad_simt4" or inside == "nhwc"):
+                    by_registers = 2
+                # The system takes 1 KB beside each block.
+                at_once = min(by_registers, (shared_bytes + 1024) // (shared + 1024))
+                assert blocks <= at_once * multiprocessors, f"{name}: {blocks} blocks are more than run at once"
 
 
 @pytest.mark.parametrize("channels", [4, 8, 12, 16, 24, 32])
@@ -194,7 +199,26 @@ def test_bad_arguments_are_named(change: dict[str, Any], message: str, library: 
         plan(library, "sm_90", {**unit(*UNITS[0]), **change})
 
 
-def test_tensors_lie_where_the_kernels_run(library: Any) -> None:
+class _Torch:
+    """What is asked of a tensor of PyTorch's."""
+
+    dtype = "torch.float32"
+    is_cuda = False
+
+    def __init__(self, array: np.ndarray, device: str) -> None:
+        self.array, self.shape, self.device = array, array.shape, device
+
+    def data_ptr(self) -> int:
+        return self.array.ctypes.data
+
+    def stride(self) -> tuple[int, ...]:
+        return tuple(step // self.array.itemsize for step in self.array.strides)
+
+
+_Torch.__module__ = "torch"
+
+
+def test_tensors_lie_where_the_kernels_run() -> None:
     """Else a kernel would follow a pointer to elsewhere. NumPy's arrays are where the emulator computes."""
     module = cuda_native()
     library = module.Library(build.library("sknet_ops_cuda_emulated"), np.empty)
@@ -208,6 +232,13 @@ def test_tensors_lie_where_the_kernels_run(library: Any) -> None:
         library.sk_select(u=u, attention=attention)
     with pytest.raises(ValueError, match="sk_select: attention: got a tensor on cuda:1, expected cuda:0, where u is"):
         library.sk_select(u=replace(module.as_tensor("u", u), device="cuda:0"), attention=elsewhere)
+    for device in ("cpu", "meta"):
+        with pytest.raises(ValueError, match=f"sk_select: u: got a tensor on {device}, expected one on cuda"):
+            library.sk_select(u=_Torch(u, device), attention=_Torch(attention, device))
+    with pytest.raises(ValueError, match="sk_select: attention: got a tensor on cuda:1, expected cuda:0, where u is"):
+        library.sk_select(u=_Torch(u, "cuda:0"), attention=_Torch(attention, "cuda:1"))
+    with pytest.raises(ValueError, match="sk_select: y: got a tensor on cpu, expected one on cuda"):
+        library.sk_select(u=_Torch(u, "cuda:0"), attention=_Torch(attention, "cuda:0"))
 
 
 @pytest.mark.parametrize("branches, channels", [(3, 4032), (3, 4064), (3, 4096), (2, 6144), (4, 3072), (2, 6176)])

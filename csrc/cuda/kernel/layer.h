@@ -36,8 +36,7 @@ __device__ inline void for_each_dot(int64_t first, int64_t step, int64_t images,
       const float w = weight(i);
 #pragma unroll
       for (int k = 0; k < kImagesAtOnce; ++k) {
-        const int64_t image = n + k * step;
-        sums[k] += value(image < images ? image : n, i) * w;
+        if (n + k * step < images) sums[k] += value(n + k * step, i) * w;
       }
     }
 #pragma unroll
@@ -100,7 +99,7 @@ static __global__ void __launch_bounds__(kThreads) hidden_kernel(SKNET_OPS_ARGS 
           if (!training) a.activated[n * a.d + j] = activate(apply(moving, sum), true);
         });
   };
-  if (a.splits == 1) {
+  if (a.splits == 1) {  // by itself, without a loop in the loop
     dots([&](int64_t n, int c) { return a.pooled[n * a.c + c]; });
   } else {
     dots([&](int64_t n, int c) {

@@ -241,13 +241,14 @@ struct WgradBlock {
 };
 
 template <typename T, class LayoutX, class LayoutDz, class Job>
-__global__ void __launch_bounds__(kThreads, 2) wgrad_kernel(SKNET_OPS_ARGS WgradArgs a) {
+__global__ void __launch_bounds__(kThreads, wgrad_resident(Job::kOut, LayoutX::kLast || LayoutDz::kLast))
+    wgrad_kernel(SKNET_OPS_ARGS WgradArgs a) {
   WgradBlock<T, LayoutX, LayoutDz, Job>(a).run();
 }
 
 // For shapes that no tile fits: a warp is one weight, and reads everything from global memory.
 template <typename T, class LayoutX, class LayoutDz>
-__global__ void __launch_bounds__(kThreads) wgrad_direct_kernel(SKNET_OPS_ARGS WgradArgs a) {
+__global__ void __launch_bounds__(kThreads, kWgradDirectResident) wgrad_direct_kernel(SKNET_OPS_ARGS WgradArgs a) {
   const int64_t blocks = (a.weights + kWarps - 1) / kWarps;
   const int64_t slot = blockIdx.x / blocks, weight = blockIdx.x % blocks * kWarps + threadIdx.x / kWarp;
   if (weight >= a.weights) return;

@@ -153,7 +153,7 @@ class _DLTensor(ctypes.Structure):
     )  # fmt: skip
 
 
-_DLPACK_DEVICES = {1: "cpu", 2: "cuda"}
+_DLPACK_DEVICES = {1: "cpu", 2: "cuda", 13: "cuda"}  # 13: managed memory
 _DLPACK_TYPES = {(2, 32): "float32", (2, 16): "float16", (4, 16): "bfloat16", (2, 64): "float64"}
 
 
@@ -209,10 +209,11 @@ def _permuted(value: Any, order: tuple[int, ...]) -> Any:
 
 
 def _on_device(example: Any) -> Any:
-    """Makes the tensor's device the current one for a while."""
-    if type(example).__module__.partition(".")[0] == "torch" and example.is_cuda:
+    """Makes the tensor's device the current one for a while; of other frameworks than these the caller has to."""
+    framework = type(example).__module__.partition(".")[0]
+    if framework == "torch" and example.is_cuda:
         return sys.modules["torch"].cuda.device(example.device)
-    return contextlib.nullcontext()
+    return example.device if framework == "cupy" else contextlib.nullcontext()
 
 
 def _current_stream(example: Any) -> int:
@@ -295,12 +296,13 @@ class Library:
         call = _Call(self, op, arguments, tf32)
         example = call.example
         empty = self._empty or _allocator(example)
-        stream = _current_stream(example) if stream is None else stream
         with _on_device(example), _Attributes(self, call.attrs) as attributes:
+            stream = _current_stream(example) if stream is None else stream
             call.infer(attributes)
             outputs = [call.output(empty, name, *spec)
                        for name, spec in zip(call.output_names, call.output_specs, strict=True)]  # fmt: skip
             tensors = [as_tensor(name, value) for name, value in zip(call.output_names, outputs, strict=True)]
+            call.check_devices(call.output_names, tensors)
             buffers = call.buffers(tensors)
             scratch, lines = ctypes.c_int64(), ctypes.c_char_p()
             of_current_device = 0, 0, 0
@@ -310,6 +312,7 @@ class Library:
             # Scratch from the framework's own allocator, which knows streams and graph capture.
             words = empty((scratch.value // 4 + 64,), "float32")
             memory = as_tensor("scratch", words)
+            call.check_devices(["scratch"], [memory])
             aligned = (memory.pointer + 255) // 256 * 256
             with self._settings(call, stream, aligned, scratch.value):
                 self._check(self._library.sknet_ops_cuda_call(op.encode(), attributes, *buffers))
@@ -392,7 +395,7 @@ class _Call:
         else:
             self._inputs = [as_tensor(f"{op}: {n}", v) for n, v in zip(self._names, self._values, strict=True)]
         self._check_types()
-        self._check_devices()
+        self.check_devices(self._names, self._inputs)
         self.layout = abstract or self._common_layout()
         self.inside = self._inside_layout(inside, abstract is None)
 
@@ -411,18 +414,20 @@ class _Call:
             if name not in MAPS and tensor.dtype != "float32":
                 raise TypeError(f"{self._op}: {name}: got {tensor.dtype}, expected float32")
 
-    def _check_devices(self) -> None:
-        """A kernel that follows a pointer to elsewhere ends the whole process' use of the device."""
-        named = [(name, t.device) for name, t in zip(self._names, self._inputs, strict=True) if t.device is not None]
-        for name, device in named:
+    def check_devices(self, names: Sequence[str], tensors: Sequence[Tensor]) -> None:
+        """All on one, with the inputs. A kernel that follows a pointer to elsewhere ends the process' use of a GPU."""
+        known = ((n, t.device) for n, t in zip(self._names, self._inputs, strict=True) if t.device is not None)
+        first, expected = next(known, ("", None))
+        for name, tensor in zip(names, tensors, strict=True):
+            device = tensor.device
+            if device is None:
+                continue
             if device.partition(":")[0] != self._library.device_kind:
                 raise ValueError(
                     f"{self._op}: {name}: got a tensor on {device}, expected one on {self._library.device_kind}"
                 )
-            if device != named[0][1]:
-                raise ValueError(
-                    f"{self._op}: {name}: got a tensor on {device}, expected {named[0][1]}, where {named[0][0]} is"
-                )
+            if expected is not None and device != expected:
+                raise ValueError(f"{self._op}: {name}: got a tensor on {device}, expected {expected}, where {first} is")
 
     def _common_layout(self) -> str:
         """Of all maps; NCHW if that leaves both. Everything else is contiguous."""

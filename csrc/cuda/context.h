@@ -79,9 +79,9 @@ Device current_device(const char* op);
 // Sets memory to zero in stream order.
 void zero(Context& ctx, void* to, int64_t bytes);
 
-// Scratch for callers that bring none, in `ctx` while this lives. It belongs to (device, stream), and
-// to the thread where each has a stream of its own; it grows with the calls, and is locked: a stream runs the kernels
-// of one call after those of the other only if they are launched so.
+// Scratch for callers that bring none, in `ctx` while this lives. It belongs to (device, stream), and to the thread
+// where each has a stream of its own; it grows with the calls, and is locked: a stream runs the kernels of one call
+// after those of the other only if they are launched so.
 class PooledScratch {
  public:
   PooledScratch(Context& ctx, int64_t bytes);

@@ -15,14 +15,18 @@ from benchmarks.report.tables import milliseconds, report
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
-    run = results.load(options.results)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    runs = [results.load(path) for path in options.results]
+    if options.summary:
+        print(summary(runs), end="")
+        return 0
+    if len(runs) > 1:
+        parser.error("only --summary takes more than one file of results")
+    run = runs[0]
     if options.compare:
         return _compare(results.load(options.compare), run)
-    if options.summary:
-        print(summary(run), end="")
-        return 0
-    out = options.out or options.results.with_suffix(".md")
+    out = options.out or options.results[0].with_suffix(".md")
     out.parent.mkdir(parents=True, exist_ok=True)
     reason = plots.why_not()
     pictures = [] if reason else plots.draw(run, out.parent)
@@ -38,9 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description="Make a report of results.")
-    parser.add_argument("results", type=Path, help="JSON of python -m benchmarks")
+    parser.add_argument("results", type=Path, nargs="+", help="JSON of python -m benchmarks")
     parser.add_argument("--out", type=Path, help="Markdown file; pictures go beside it. Default: beside the results")
-    parser.add_argument("--summary", action="store_true", help="only print what the README shows of such a run")
+    parser.add_argument("--summary", action="store_true", help="only print what the README shows of such runs")
     parser.add_argument(
         "--compare", type=Path, metavar="OLD", help="only compare with an earlier run; 1 on a regression"
     )

@@ -18,6 +18,8 @@ from benchmarks.report.tables import milliseconds, report
 from tests.benchmarks import canned
 from tests.conftest import ROOT
 
+README_RUNS = ("full.json", "second_run/full.json")
+
 
 @pytest.fixture
 def run() -> dict[str, Any]:
@@ -87,26 +89,48 @@ def test_summary_is_about_the_others(run: dict[str, Any]) -> None:
     """80 / 20, 50 / 25, 12 / 10 of the kernels, 13 / 10 of the network; MindSpore is not among the others."""
     network = run["results"][-1]["times"]
     network |= {"sknet_ops, AVX-512": canned.times(14), "MindSpore capped": canned.times(12)}
-    lines = summary(run).splitlines()
+    lines = summary([run]).splitlines()
     for expected in (
         "| SK layer, 128 channels, 56 x 56, batch 8, forward | 21.0 (kernel alone 20.0) | 80.0 (OpenVINO) | - |",
         "| skresnet18, batch 1, forward | 10.0 | 13.0 (OpenVINO) | 12.0 |",
         "- SK layers, grouped, forward, kernel: 2.83 times as fast as the best of the others (geometric mean of 2; "
-        "2.00 to 4.00, least in sk_grouped/c256_28/forward/b8/warm)",
+        "each 2.00 to 4.00, least in sk_grouped/c256_28/forward/b8/warm)",
         "- SK layers, dense, forward, kernel: 1.20 times as fast as the best of the others (geometric mean of 1; "
-        "1.20 to 1.20, least in sk_dense/c64_64_56/forward/b8/warm)",
-        "- networks, forward: 1.30 times as fast as the best of the others (geometric mean of 1; 1.30 to 1.30, "
+        "each 1.20, least in sk_dense/c64_64_56/forward/b8/warm)",
+        "- networks, forward: 1.30 times as fast as the best of the others (geometric mean of 1; each 1.30, "
         "least in networks/skresnet18/forward/b1/warm)",
-        "- networks, forward, without AMX (`SKNET_OPS_ISA=avx512`): 1.40 to 1.40 times as long",
+        "- networks, forward, without AMX (`SKNET_OPS_ISA=avx512`): 1.40 times as long",
     ):
         assert expected in lines
-    assert summary({**run, "results": [], "memory": {"layers": [], "steps": []}}) == "\n"
+    empty = {**run, "results": [], "roofline": {}, "memory": {"layers": [], "steps": []}}
+    assert summary([empty]) == "\n"
+
+
+def test_summary_of_runs_is_their_range(run: dict[str, Any]) -> None:
+    """In the second, ONNX Runtime is the best at 40, and our network took 12 instead of 10."""
+    other = copy.deepcopy(run)
+    by_id = {result["id"]: result["times"] for result in other["results"]}
+    by_id["sk_grouped/c128_56/forward/b8/warm"] |= {"ONNX Runtime": canned.times(40)}
+    by_id["networks/skresnet18/forward/b1/warm"] |= {"sknet_ops": canned.times(12)}
+    other["roofline"][str(other["threads"])] = {"flops": 90e9, "bandwidth": 20e9}
+    lines = summary([run, other]).splitlines()
+    for expected in (
+        "| SK layer, 128 channels, 56 x 56, batch 8, forward | 21.0 (kernel alone 20.0) | "
+        "40.0 to 80.0 (OpenVINO, ONNX Runtime) | - |",
+        "| skresnet18, batch 1, forward | 10.0 to 12.0 | 13.0 (OpenVINO) | - |",
+        "- this machine's limits: 90 to 100 GFLOP/s, 10 to 20 GB/s",
+        "- SK layers, grouped, forward, kernel: 2.00 to 2.83 times as fast as the best of the others (geometric mean "
+        "of 2; each 2.00 to 4.00, least in sk_grouped/c256_28/forward/b8/warm)",
+        "- networks, forward: 1.08 to 1.30 times as fast as the best of the others (geometric mean of 1; each 1.08 to "
+        "1.30, least in networks/skresnet18/forward/b1/warm)",
+    ):
+        assert expected in lines
 
 
 def test_readme_shows_the_full_report() -> None:
-    expected = summary(results.load(ROOT / "benchmarks/reports/full.json"))
+    expected = summary([results.load(ROOT / "benchmarks/reports" / path) for path in README_RUNS])
     missing = [line for line in expected.splitlines() if line not in (ROOT / "README.md").read_text().splitlines()]
-    assert missing == [], "README: put in what `python -m benchmarks.report --summary` prints of the new report"
+    assert missing == [], "README: put in what `python -m benchmarks.report --summary` prints of the new reports"
 
 
 def test_milliseconds_has_three_digits() -> None:
@@ -129,7 +153,12 @@ def test_command(run: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixt
     assert (tmp_path / "run.md").read_text().startswith("# Benchmark report")
     assert "missed" in capsys.readouterr().out
     assert main([str(path), "--summary"]) == 0
-    assert capsys.readouterr().out == summary(run)
+    assert capsys.readouterr().out == summary([run])
+    assert main([str(path), str(path), "--summary"]) == 0
+    assert capsys.readouterr().out == summary([run, run]) == summary([run])
+    with pytest.raises(SystemExit):
+        main([str(path), str(path)])
+    assert "only --summary takes more than one file" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".md") == ["run.md"]
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every op on the device against float64 in NumPy: outputs, saved tensors, running statistics and gradients.
 
-Inputs are random and fresh for every check, outputs are NaN before the call. The gradient op is given what our forward
-op saved, and so is its reference: both then see the same open ReLUs, and nothing but the arithmetic is compared.
+Inputs are random and fresh for every check, outputs are NaN before the call. All layouts get the same values and are
+compared with one reference. The gradient op is given what our forward op saved, in the first layout, and so is its
+reference: both then see the same open ReLUs, and nothing but the arithmetic is compared.
 
 An error is judged by that of PyTorch's float32 on the same tensors (:mod:`peer`): no more than a few times as large. Of
 a tensor of one value or two both are chance, and one may be lucky: what fails is judged once more, over several draws.
@@ -10,17 +11,15 @@ a tensor of one value or two both are chance, and one may be lucky: what fails i
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import peer
 import torch
-from sk_torch import PAPER
 
 from tests import reference_numpy
-from tests.cases import ALL, OPS, SkConvCase, flat, gradient_arguments, map_tensors, mode
+from tests.cases import ALL, OPS, flat, gradient_arguments, map_tensors, mode
 
 # Errors are ||got - expected|| / ||expected||; allowed is so many times the yardstick's, and never less than this.
 TIMES, LEAST = 4.0, 2e-6
@@ -29,28 +28,6 @@ TIMES, LEAST = 4.0, 2e-6
 FLOOR = 2.0**-24 / LEAST
 REPEATS = 50
 REDRAWS = 8
-
-
-def paper_cases(batch: int) -> list[SkConvCase]:
-    return [
-        SkConvCase(f"paper {unit}", batch, unit.channels, (unit.size, unit.size), unit.channels, stride=unit.stride,
-                   groups=unit.groups, c_reduced=unit.hidden, op=op)
-        for unit in PAPER
-        for op in ("sk_conv", "selective_kernel")
-    ]  # fmt: skip
-
-
-# Channels in and out, size, stride: the units of skresnet18 and skresnet34, dense and with split input.
-SPLIT = ((64, 64, 56, 1), (64, 128, 56, 2), (128, 128, 28, 1), (128, 256, 28, 2), (256, 256, 14, 1), (256, 512, 14, 2),
-         (512, 512, 7, 1))  # fmt: skip
-
-
-def split_cases(batch: int) -> list[SkConvCase]:
-    return [
-        SkConvCase(f"skresnet18 {c_in} to {c_out} x {size}^2 / {stride}", batch, c_in, (size, size), c_out,
-                   stride=stride, split_input=True, c_reduced=max(c_out // 8, 16), op="selective_kernel")
-        for c_in, c_out, size, stride in SPLIT
-    ]  # fmt: skip
 
 
 def odd_cases() -> list[Any]:
@@ -84,6 +61,22 @@ def _root_mean_square(runs: list[Errors]) -> Errors:
             for name in runs[0]}  # fmt: skip
 
 
+def _moving(tensors: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in tensors.items() if "moving" in name}
+
+
+def _judged(runs: list[Errors]) -> dict[str, Any]:
+    errors = _root_mean_square(runs)
+    wrong = _wrong(errors)
+    return {"worst": max((error for error, _ in errors.values()), default=0.0),
+            "worst of allowed": max((error / allowed(single) for error, single in errors.values()), default=0.0),
+            "draws": len(runs), "wrong": wrong, "ok": not wrong}  # fmt: skip
+
+
+def _failed(reason: str) -> dict[str, Any]:
+    return {"draws": 1, "wrong": {"exception": reason}, "ok": False}
+
+
 def named(layout: str, inside: str) -> str:
     return layout if layout == inside else f"{layout} with {inside} inside"
 
@@ -99,7 +92,8 @@ class Checker:
     def _to_device(self, name: str, array: np.ndarray, storage: str, layout: str) -> torch.Tensor:
         is_map = name in self._module.MAPS
         dtype = getattr(torch, storage) if is_map else torch.float32
-        tensor = torch.from_numpy(np.ascontiguousarray(array)).to(self._device, dtype)
+        # A copy on the CPU, too: each layout updates statistics of its own.
+        tensor = torch.from_numpy(np.array(array, order="C")).to(self._device, dtype)
         return in_layout(tensor, layout) if is_map else tensor
 
     def _hand_over(self, tensors: dict[str, Any], storage: str, layout: str) -> dict[str, Any]:
@@ -135,38 +129,54 @@ class Checker:
     def _how(case: Any, tf32: bool, inside: str) -> dict[str, Any]:
         return {"tf32": tf32, **({"inside": inside} if case.op == "selective_kernel" else {})}
 
-    def run(self, case: Any, training: bool, precision: str, layout: str, inside: str) -> Errors:
-        """(relative error, the yardstick's) by name; gradients and statistics included."""
+    def run(self, case: Any, training: bool, precision: str, arrangements: list[tuple[str, str]]) -> list[Errors]:
+        """(relative error, the yardstick's) by name, for each arrangement; gradients and statistics included."""
         op, yardstick = OPS[case.op], self._peers[precision]
         storage, tf32 = ("float32", True) if precision == "tf32" else (precision, False)
-        attrs, how = {**case.attrs(), **mode(op, training)}, self._how(case, tf32, inside)
-        inputs = self._hand_over(map_tensors(lambda a: a.astype(np.float32), case.tensors(self._rng)), storage, layout)
-        exact = self._take_back(inputs)  # as stored
+        attrs = {**case.attrs(), **mode(op, training)}
+        source = map_tensors(lambda a: a.astype(np.float32), case.tensors(self._rng))
+        inputs = [self._hand_over(source, storage, layout) for layout, _ in arrangements]
+        exact = self._take_back(inputs[0])  # as stored
         single = _single(exact)
-        forward = getattr(self._library, op.name)(**inputs, **attrs, **how)
-        self._expect_layout(forward, layout, inside)
-        got = self._take_back(forward)
-        expected = getattr(reference_numpy, op.name)(**exact, **attrs)
-        compared = {**got}, {**expected}, peer.results(yardstick, op.name, single, attrs)
-        if training:
-            for result, tensors in zip(compared, (self._take_back(inputs), exact, single), strict=True):
-                result.update({n: v for n, v in tensors.items() if "moving" in n})
-        errors = self._errors(*compared)
+        hows = [self._how(case, tf32, inside) for _, inside in arrangements]
+        forwards = [getattr(self._library, op.name)(**tensors, **attrs, **how)
+                    for tensors, how in zip(inputs, hows, strict=True)]  # fmt: skip
+        expected = {**getattr(reference_numpy, op.name)(**exact, **attrs)}
+        best = {**peer.results(yardstick, op.name, single, attrs)}
+        if training:  # moving statistics were updated in place
+            expected.update(_moving(exact))
+            best.update(_moving(single))
+        errors = []
+        for (layout, inside), tensors, forward in zip(arrangements, inputs, forwards, strict=True):
+            self._expect_layout(forward, layout, inside)
+            got = self._take_back(forward)
+            if training:
+                got.update(_moving(self._take_back(tensors)))
+            errors.append(self._errors(got, expected, best))
+        forward = forwards[0]
         if not training and precision != "float32" and attrs.get("relu"):
             # The gradient computes z anew, rounded, which opens and closes ReLUs near zero: without them, then.
             attrs["relu"] = False
-            forward = getattr(self._library, op.name)(**inputs, **attrs, **how)
-            got = self._take_back(forward)
-        cotangent = self._rng.normal(0, 1, got[op.output].shape)
-        cotangent = self._to_device(op.cotangent, cotangent, storage, layout)
-        arguments = gradient_arguments(op, inputs, forward, cotangent, training)
-        grads = getattr(self._library, op.name + "_grad")(**arguments, **attrs, **how)
-        self._expect_layout(grads, layout, inside)
-        grads = self._take_back(grads)
-        exact_arguments = gradient_arguments(op, exact, got, self._take_back(arguments)[op.cotangent], training)
-        expected_grads = getattr(reference_numpy, op.name + "_grad")(**exact_arguments, **attrs)
-        single_grads = peer.results(yardstick, op.name + "_grad", _single(exact_arguments), attrs)
-        return errors | self._errors(grads, expected_grads, single_grads)
+            forward = getattr(self._library, op.name)(**inputs[0], **attrs, **hows[0])
+        kept = self._take_back(forward)
+        cotangent = self._to_device(op.cotangent, self._rng.normal(0, 1, kept[op.output].shape), storage, "nchw")
+        exact_cotangent = self._take_back({op.cotangent: cotangent})[op.cotangent]
+        arguments = gradient_arguments(op, exact, kept, exact_cotangent, training)
+        expected = getattr(reference_numpy, op.name + "_grad")(**arguments, **attrs)
+        best = peer.results(yardstick, op.name + "_grad", _single(arguments), attrs)
+        for i, (layout, inside) in enumerate(arrangements):
+            saved = self._laid_out(forward, layout, inside)
+            given = self._laid_out({op.cotangent: cotangent}, layout, inside)[op.cotangent]
+            grads = getattr(self._library, op.name + "_grad")(
+                **gradient_arguments(op, inputs[i], saved, given, training), **attrs, **hows[i]
+            )
+            self._expect_layout(grads, layout, inside)
+            errors[i] |= self._errors(self._take_back(grads), expected, best)
+        return errors
+
+    def _laid_out(self, tensors: dict[str, Any], layout: str, inside: str) -> dict[str, Any]:
+        return {name: in_layout(tensor, inside if name == "z" else layout) if name in self._module.MAPS else tensor
+                for name, tensor in tensors.items()}  # fmt: skip
 
     @staticmethod
     def _errors(got: dict[str, Any], expected: dict[str, Any], single: dict[str, Any]) -> Errors:
@@ -181,21 +191,33 @@ class Checker:
     def all(
         self, cases: list[Any], precisions: list[str], modes: tuple[bool, ...] = (True, False)
     ) -> Iterator[dict[str, Any]]:
-        """One row a case, mode, precision and layout; ``ok`` is false for an error above what is allowed, or NaN."""
+        """One row a case, mode, precision and layout; ``ok`` is false for an error above what is allowed, NaN, or an
+        exception, which stands under ``wrong``.
+
+        Raises:
+            RuntimeError: The device no longer answers.
+        """
         for case in cases:
             for training in sorted(set(OPS[case.op].modes) & set(modes), reverse=True):
-                for precision, (layout, inside) in itertools.product(precisions, self.arrangements(case)):
-                    runs = [self.run(case, training, precision, layout, inside)]
-                    if _wrong(runs[0]):
-                        runs += [self.run(case, training, precision, layout, inside) for _ in range(REDRAWS)]
-                    errors = _root_mean_square(runs)
-                    wrong = _wrong(errors)
-                    ratios = [error / allowed(single) for error, single in errors.values()]
-                    yield {"op": case.op, "case": str(case), "training": training, "precision": precision,
-                           "layout": named(layout, inside),
-                           "worst": max((error for error, _ in errors.values()), default=0.0),
-                           "worst of allowed": max(ratios, default=0.0), "draws": len(runs),
-                           "wrong": wrong, "ok": not wrong}  # fmt: skip
+                for precision in precisions:
+                    arrangements = self.arrangements(case)
+                    draws: list[list[Errors]] = []
+                    failure = None
+                    try:
+                        draws.append(self.run(case, training, precision, arrangements))
+                        if any(map(_wrong, draws[0])):
+                            draws += [self.run(case, training, precision, arrangements) for _ in range(REDRAWS)]
+                    except Exception as error:  # one broken case is a failed check, not the end of all others
+                        failure = f"{type(error).__name__}: {error}"
+                    for i, (layout, inside) in enumerate(arrangements):
+                        row = {"op": case.op, "case": str(case), "training": training, "precision": precision,
+                               "layout": named(layout, inside)}  # fmt: skip
+                        yield row | (_failed(failure) if failure else _judged([draw[i] for draw in draws]))
+                    if failure and self._device == "cuda":
+                        try:
+                            torch.cuda.synchronize()
+                        except RuntimeError as error:
+                            raise RuntimeError(f"the device no longer answers after {case}: {error}") from error
 
     def repeats(self, case: Any, precision: str, layout: str, inside: str) -> bool:
         """Forward and gradients are the same bits each time."""

@@ -8,6 +8,8 @@ import re
 import statistics
 from typing import Any
 
+from shapes import PAPER
+
 # SK unit, forward and step, against the better of eager and torch.compile: geometric mean, least.
 MEAN_BAR, LEAST_BAR = 2.0, 1.3
 # Share of the copy bandwidth that the maps moved amount to, where memory is the limit.
@@ -47,11 +49,13 @@ def memory_bound(row: dict[str, Any]) -> bool:
 
 def _time(row: dict[str, Any], variant: str) -> str:
     if variant not in row:
-        return "-"
+        return "failed" if variant in row.get("failed", {}) else "-"
     return f"{row[variant]['median_us']:.0f}" + ("" if row[variant]["graph"] else " (no graph)")
 
 
-def judgement(rows: list[dict[str, Any]]) -> list[str]:
+def judgement(rows: list[dict[str, Any]], units: int) -> list[str]:
+    """A line a pass, precision and batch. Of fewer units than `units`, or without both of PyTorch's times, a bar may be
+    missed but not be met."""
     lines = []
     groups = sorted({(r["pass"], r["precision"], r["batch"]) for r in rows if r["pass"] in JUDGED})
     for which, precision, batch in groups:
@@ -60,9 +64,9 @@ def judgement(rows: list[dict[str, Any]]) -> list[str]:
         if not known:
             continue
         mean, least = math.exp(sum(map(math.log, known)) / len(known)), min(known)
-        met = "met" if mean >= MEAN_BAR and least >= LEAST_BAR else "missed"
-        without = sum("compile" not in r for _, r in ratios)
-        note = f", {without} of {len(ratios)} without torch.compile" if without else ""
+        whole = sum(ratio is not None and {"eager", "compile"} <= set(r) for ratio, r in ratios)
+        met = "missed" if mean < MEAN_BAR or least < LEAST_BAR else "met" if whole == units else "incomplete"
+        note = "" if whole == units else f", {whole} of {units} units against eager and torch.compile"
         lines.append(f"| {which} | {precision} | {batch} | {mean:.2f} | {least:.2f} | {met}{note} |")
     return lines
 
@@ -113,18 +117,29 @@ def preferred_header(header: str, result: dict[str, Any]) -> str:
     return re.sub(r"(?<=kPreferredLayouts\[\] = \{\n).*?(?=\n\};)", lambda _: rows, header, flags=re.DOTALL)
 
 
-def table(result: dict[str, Any]) -> str:
-    """Markdown."""
+def _described(row: dict[str, Any]) -> str:
+    return f"{row['op']}, {row['case']}, training {row['training']}, {row['precision']}, {row['layout']}"
+
+
+def table(result: dict[str, Any], units: int = len(PAPER)) -> str:
+    """Markdown. `units` is how many a bar is about."""
     checks = result["checks"]
     wrong = [row for row in checks if not row["ok"]]
+    again = [row for row in checks if row.get("draws", 1) > 1]
     text = ["# CUDA: checks and times", ""]
-    text += [f"- {name}: {value}" for name, value in result["versions"].items()]
-    text += [f"- build {result['build seconds']} s, checks {result['check seconds']} s, all {result['seconds']} s", ""]
+    text += [f"- {name}: {value}" for name, value in result.get("versions", {}).items()]
+    took = ((what, f"{what} seconds") for what in ("build", "check"))
+    text += [f"- {what}: {result[key]} s" for what, key in took if key in result]
+    text += [f"- all: {result['seconds']} s", ""]
     text += [f"{len(checks)} checks with seed {result['seed']}, {len(wrong)} failed."]
-    text += [
-        f"- {r['op']}, {r['case']}, training {r['training']}, {r['precision']}, {r['layout']}: {r['wrong']}"
-        for r in wrong
-    ]
+    text += [f"- {_described(row)}: {row['wrong']}" for row in wrong]
+    if again:
+        text += ["", f"{len(again)} were judged over several draws, since the first was above what is allowed:"]
+        text += [f"- {_described(row)}" for row in again]
+    if "unfinished" in result:
+        text += ["", f"**Not checked**, for want of time or because the run broke off: {result['unfinished']}."]
+    if "broke off" in result:
+        text += ["", f"**The run broke off**: {result['broke off']}"]
     rows = result.get("timings")
     if not rows:
         return "\n".join(text) + "\n"
@@ -149,7 +164,11 @@ def table(result: dict[str, Any]) -> str:
                  for ratio, taken in zip(ratios, preferred, strict=True)]  # fmt: skip
         text.append(f"| {precision} | {channels} | {' | '.join(cells)} |")
     text += ["", f"Bar: mean {MEAN_BAR}, least {LEAST_BAR}.", ""]
-    text += ["| pass | precision | batch | mean | least | bar |", "|---|---|---|---|---|---|", *judgement(rows)]
+    text += ["| pass | precision | batch | mean | least | bar |", "|---|---|---|---|---|---|", *judgement(rows, units)]
+    failed = [(row, name, reason) for row in rows for name, reason in row.get("failed", {}).items()]
+    text += [""] * bool(failed)
+    text += [f"- {row['unit']}, {row['batch']}, {row['precision']}, {row['pass']}: {name} failed: {reason}"
+             for row, name, reason in failed]  # fmt: skip
     largest = max(row["batch"] for row in rows)
     judged = [r for r in rows if memory_bound(r) and r["pass"] == "inference" and r["batch"] == largest]
     shares = [share_of_copy(row, copy) for row in judged if best_of_ours(row)]

@@ -3,44 +3,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
+from shapes import Unit
 from torch import nn
 from torch.nn import functional as F
-
-
-@dataclass(frozen=True)
-class Unit:
-    """One SK unit of a network: channels in and out, size of the map, stride."""
-
-    channels: int
-    size: int
-    stride: int
-    groups: int = 32
-
-    @property
-    def out_size(self) -> int:
-        return (self.size - 1) // self.stride + 1
-
-    @property
-    def hidden(self) -> int:
-        return max(self.channels // 16, 32)
-
-    def __str__(self) -> str:
-        return f"{self.channels} x {self.size}^2 / {self.stride}"
-
-
-# SKNet-50 and SKNet-101 of the paper (arXiv 1903.06586): M = 2, G = 32, r = 16, L = 32.
-PAPER = (
-    Unit(128, 56, 1),
-    Unit(256, 56, 2),
-    Unit(256, 28, 1),
-    Unit(512, 28, 2),
-    Unit(512, 14, 1),
-    Unit(1024, 14, 2),
-    Unit(1024, 7, 1),
-)
 
 
 class SkUnit(nn.Module):

@@ -27,6 +27,8 @@ def why_not() -> str | None:
         cuda_native.Library(LIBRARY).device()
     except OSError as error:
         return f"{LIBRARY} does not load: {error}"
+    except AttributeError as error:  # what a rebuild without nvcc leaves behind
+        return f"{LIBRARY} is of another version, build it anew or remove it: {error}"
     except cuda_native.CudaError as error:
         return str(error)
     target = ms.get_context("device_target")

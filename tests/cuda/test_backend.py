@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from sknet_ops import backends
+from sknet_ops import backends, binary
 from sknet_ops.backends import BackendUnavailableError, cuda, cuda_native
 
 
@@ -16,6 +17,13 @@ def test_no_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert cuda.why_not() == f"{cuda.LIBRARY} is missing: it is built with the package where nvcc is found"
     cuda.LIBRARY.write_text("no library")
     assert f"{cuda.LIBRARY} does not load: " in cuda.why_not()
+
+
+def test_library_of_another_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One that loads, but lacks an entry: `sknet_ops.info` names it instead of failing."""
+    shutil.copy(binary.LIBRARY, tmp_path / "libsknet_ops_cuda.so")
+    monkeypatch.setattr(cuda, "LIBRARY", tmp_path / "libsknet_ops_cuda.so")
+    assert f"{cuda.LIBRARY} is of another version, build it anew or remove it: " in cuda.why_not()
 
 
 class Device:

@@ -12,7 +12,9 @@ import pytest
 
 from tests.cases import (
     ALL,
+    ATTENTION,
     OPS,
+    SELECT,
     SELECTIVE_KERNEL,
     SK_CONV,
     AttentionCase,
@@ -163,9 +165,12 @@ def test_tensors_that_start_anywhere(case: SkConvCase, storage: str, native: Mod
 
 def rounded_example(example: Example, storage: str) -> Example:
     """With maps that the storage type holds exactly."""
-    x = from_storage(to_storage(example.tensors["x"].astype(np.float32), storage), storage)
-    dy = from_storage(to_storage(example.cotangent.astype(np.float32), storage), storage)
-    return Example(example.case, {**example.tensors, "x": x.astype(np.float64)}, dy.astype(np.float64))
+
+    def rounded(array: np.ndarray) -> np.ndarray:
+        return from_storage(to_storage(array.astype(np.float32), storage), storage).astype(np.float64)
+
+    maps = {name: rounded(example.tensors[name]) for name in ("x", "u") if name in example.tensors}
+    return Example(example.case, {**example.tensors, **maps}, rounded(example.cotangent))
 
 
 def compare(
@@ -198,6 +203,18 @@ def test_sixteen_bits(
     linear = SkConvCase(**{**case.__dict__, "relu": False})
     example = rounded_example(make_example(linear, native, False), storage)
     compare(module, example, False, native, tolerance, 2 * tolerance)
+
+
+@pytest.mark.parametrize("storage, tolerance", [("float16", 2e-3), ("bfloat16", 1.6e-2)])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("case, training", modes([*ATTENTION, *SELECT]))
+def test_attention_in_sixteen_bits(
+    case: AttentionCase, training: bool, layout: str, storage: str, tolerance: float, native: ModuleType
+) -> None:
+    """Alone, as layers with frozen norms call them; attention itself is float32 whatever the maps are."""
+    example = rounded_example(make_example(case, native, training), storage)
+    output = OUTPUT if case.op == "sk_attention" else tolerance
+    compare(Emulated(storage, layout=layout), example, training, native, output, tolerance)
 
 
 @pytest.mark.parametrize("case, layout", [

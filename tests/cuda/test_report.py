@@ -3,23 +3,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from tests.cuda import build
+from tests.cuda import build, proof
 from tests.cuda.emulated import cuda_native
 
 
 @pytest.fixture(scope="module")
 def report() -> ModuleType:
-    path = build.ROOT / "benchmarks" / "cuda" / "report.py"
-    spec = importlib.util.spec_from_file_location("cuda_report", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return proof.module("report")
 
 
 def row(unit: str, ours: float, eager: float, compiled: float | None, graph: bool = True,
@@ -49,7 +44,7 @@ def result(rows: list[dict[str, Any]], ok: bool = True) -> dict[str, Any]:
 def test_bars(ours: tuple[float, float], verdict: str, report: ModuleType) -> None:
     """Against the better of the two: 2 in the mean, none below 1.3."""
     rows = [row("128 x 56^2 / 1", ours[0], 9.0, 2.0), row("256 x 56^2 / 2", ours[1], 2.0, 9.0)]
-    text = report.table(result(rows))
+    text = report.table(result(rows), units=2)
     lines = [line for line in text.splitlines() if line.startswith("| inference | float32 | 32 |")]
     assert len(lines) == 1 and lines[0].endswith(f"| {verdict} |")
 
@@ -59,9 +54,35 @@ def test_what_is_missing_shows(report: ModuleType) -> None:
     assert (
         "1 checks with seed 7, 1 failed." in text and "- sk_conv, odd, training True, float32, nhwc: {'u': 1.0}" in text
     )
-    assert "1 of 1 without torch.compile" in text
+    assert (
+        "| inference | float32 | 32 | 3.00 | 3.00 | incomplete, 0 of 7 units against eager and torch.compile |" in text
+    )
     assert "| 1 (no graph) | - | - | 3 (no graph) | - | 3.00 | 60% |" in text
     assert "60% to 60% of the copy bandwidth; bar 60% met" in text
+
+
+def test_a_bar_is_met_by_all_units_alone(report: ModuleType) -> None:
+    """What is below it already is missed all the same."""
+    good, bad = row("128 x 56^2 / 1", 1.0, 9.0, 3.0), row("256 x 56^2 / 2", 3.0, 2.0, 9.0)
+    assert "| met |" in report.table(result([good]), units=1)
+    assert "| incomplete, 1 of 2 units" in report.table(result([good]), units=2)
+    assert "| missed, 1 of 2 units" in report.table(result([bad]), units=2)
+
+
+def test_what_went_wrong_shows(report: ModuleType) -> None:
+    rows = [{**row("128 x 56^2 / 1", 1.0, 3.0, None), "failed": {"compile": "OutOfMemoryError: no"}}]
+    found = result(rows) | {"unfinished": "dense units", "broke off": "RuntimeError: lost"}
+    found["checks"][0]["draws"] = 9
+    text = report.table(found)
+    assert "| 3 | failed | 3.00 |" in text
+    assert "- 128 x 56^2 / 1, 32, float32, inference: compile failed: OutOfMemoryError: no" in text
+    assert "**Not checked**, for want of time or because the run broke off: dense units." in text
+    assert "**The run broke off**: RuntimeError: lost" in text
+    assert (
+        "1 were judged over several draws" in text and text.count("- sk_conv, odd, training True, float32, nhwc") == 1
+    )
+    early = {"checks": [], "seconds": 1, "seed": 7, "unfinished": "everything", "timings": []}
+    assert "0 checks with seed 7" in report.table(early)
 
 
 LAYOUT_ROWS = [

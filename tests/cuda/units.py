@@ -18,3 +18,8 @@ UNITS = [
 # More chunks of positions than a block of the select kernel has splits for, on the GPUs that there are: a block turns
 # several. A second for a GPU, minutes for the emulator.
 LONG = SkConvCase("many images", 256, 32, (32, 33), 32, groups=8, op="selective_kernel")
+# Blocks that walk several images on tensor cores, on a GPU of 132 multiprocessors, too: they meet each barrier again.
+WALKS = [
+    SkConvCase(f"{c} channels a group in 300 images", 300, 2 * c, (7, 7), 2 * c, groups=2, op="selective_kernel")
+    for c in (16, 32)
+]

@@ -174,6 +174,6 @@ def table(result: dict[str, Any], units: int = len(PAPER)) -> str:
     shares = [share_of_copy(row, copy) for row in judged if best_of_ours(row)]
     if shares:
         met = "met" if min(shares) >= BANDWIDTH_BAR else "missed"
-        text += ["", f"Memory-bound units, inference: {min(shares):.0%} to {max(shares):.0%} of the copy bandwidth; "
-                     f"bar {BANDWIDTH_BAR:.0%} {met}."]  # fmt: skip
+        text += ["", f"Memory-bound units, inference, {len(shares)} at batch {largest}: {min(shares):.0%} to "
+                     f"{max(shares):.0%} of the copy bandwidth; bar {BANDWIDTH_BAR:.0%} {met}."]  # fmt: skip
     return "\n".join(text) + "\n"

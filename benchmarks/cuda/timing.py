@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from sk_torch import SAVED, SkUnit, Unit
 
-ROTATED_BYTES = 160 << 20  # three times the largest second-level cache
+ROTATED_BYTES = 160 << 20  # three times the second-level cache of an H100
 REPLAYS = 40
 WAIT_CYCLES = 2_000_000  # a millisecond: longer than queueing a round of replays should take
 PASSES = ("inference", "training forward", "training step")

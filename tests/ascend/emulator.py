@@ -18,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.alone import alone
+
 ROOT = Path(__file__).resolve().parents[2]
 ASCEND = ROOT / "csrc" / "ascend"
 COUNTERS = ("gm_to_ub", "ub_to_gm", "gm_to_l1", "l1_to_l0a", "l1_to_l0b", "l0c_to_gm", "mmad", "cube_macs", "vector",
@@ -79,12 +81,12 @@ def build(stem: str, sources: Sequence[Path]) -> ctypes.CDLL:
     for path in sorted(p for p in inputs if p.is_file()):
         state.update(path.read_bytes())
     folder = build_folder()
-    folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{stem}-{state.hexdigest()[:16]}.so"
-    if not target.exists():
-        for old in folder.glob(f"{stem}-*.so"):
-            old.unlink(missing_ok=True)
-        compile_all(sources, target)
+    with alone(folder):
+        if not target.exists():
+            for old in folder.glob(f"{stem}-*.so"):
+                old.unlink(missing_ok=True)
+            compile_all(sources, target)
     return ctypes.CDLL(str(target))
 
 

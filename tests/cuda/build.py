@@ -10,6 +10,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from tests.alone import alone
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -57,7 +59,8 @@ def _serves(build: Path) -> bool:
 @cache
 def library(target: str) -> Path:
     """Path of ``sknet_ops_cuda`` or ``sknet_ops_cuda_emulated``, built if need be."""
-    _cmake("--build", folder(), "--target", target, "--parallel", len(os.sched_getaffinity(0)))
+    with alone(ROOT / "build"):
+        _cmake("--build", folder(), "--target", target, "--parallel", len(os.sched_getaffinity(0)))
     place = "emulated" if target.endswith("emulated") else "sknet_ops/lib"
     return folder() / place / f"lib{target}.so"
 

@@ -14,9 +14,7 @@ from typing import Any
 
 import torch
 
-
-def nvcc() -> str | None:
-    return os.environ.get("CUDACXX") or shutil.which("nvcc")
+from tests.cuda.build import nvcc
 
 
 def cmake() -> list[str] | None:

@@ -16,7 +16,6 @@ run broke off. Bars that speed has to meet are judged in the table; they do not 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import itertools
 import json
 import math
@@ -42,6 +41,7 @@ from timing import PASSES, PRECISIONS, Bench, allow_tf32, copy_bandwidth  # noqa
 from toolchain import build, need, versions  # noqa: E402
 
 from tests.cases import AttentionCase  # noqa: E402
+from tests.cuda.emulated import cuda_native  # noqa: E402
 from tests.cuda.units import LONG, UNITS, WALKS  # noqa: E402
 
 BATCHES = (32, 256)
@@ -49,15 +49,6 @@ ONLY_JUDGED = ("turned", "compile")  # timed in the passes alone that bars are a
 WORKERS = 8
 CHECKS_SHARE = 0.6  # of the budget, so that there is something left to time in
 Rows = list[dict[str, Any]]
-
-
-def native() -> Any:
-    """sknet_ops.backends.cuda_native alone: the package around it would load MindSpore."""
-    spec = importlib.util.spec_from_file_location("cuda_native", ROOT / "sknet_ops" / "backends" / "cuda_native.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def configurations() -> Iterator[tuple[Any, int, str]]:
@@ -239,7 +230,7 @@ def prove(
     save: Callable[[], Any],
 ) -> None:
     """Checks, and in mode "prove" times; everything into `result`, which is saved on the way."""
-    module, on_gpu, timed = native(), arguments.device == "cuda", arguments.mode == "prove"
+    module, on_gpu, timed = cuda_native(), arguments.device == "cuda", arguments.mode == "prove"
 
     def poisoned(shape: tuple[int, ...], dtype: str) -> torch.Tensor:
         return torch.full(shape, math.nan, dtype=getattr(torch, dtype), device=arguments.device)

@@ -117,8 +117,8 @@ SKNET_OPS_API const char* sknet_ops_cuda_error() { return sknet_ops::message.c_s
 // One call's settings, on this thread until set again. storage: 0 float32, 1 float16, 2 bfloat16. channels_last: maps
 // lie as (n, h, w, c) or (n, branches, h, w, c); shapes are given as (n, c, h, w) still. inside: the layout of z where
 // maps are NCHW, which a forward op and its gradient have to agree on: 0 by the table, for the storage type and tf32, 1
-// NCHW, 2 channels last. Null scratch: the library keeps its own, which is allocated at the first call of a size and
-// must not be inside a graph capture.
+// NCHW, 2 channels last. Scratch starts at a multiple of 256 bytes. Null: the library keeps its own, which a stream
+// that is being captured cannot have.
 SKNET_OPS_API int sknet_ops_cuda_settings(void* stream, int storage, int channels_last, int inside, int tf32,
                                           void* scratch, int64_t scratch_bytes) {
   return guarded([&] {
@@ -126,6 +126,9 @@ SKNET_OPS_API int sknet_ops_cuda_settings(void* stream, int storage, int channel
       throw std::invalid_argument("storage: got " + std::to_string(storage) + ", expected 0..2");
     if (inside < 0 || inside > 2) {
       throw std::invalid_argument("inside: got " + std::to_string(inside) + ", expected 0..2");
+    }
+    if (reinterpret_cast<uintptr_t>(scratch) % 256 != 0) {
+      throw std::invalid_argument("scratch: got an address that is no multiple of 256 bytes");
     }
     cuda::Context& ctx = cuda::context();
     ctx.stream = stream;
@@ -177,7 +180,7 @@ SKNET_OPS_API int sknet_ops_cuda_plan(const char* op, void* attributes, int n, v
                                       int64_t* scratch_bytes, const char** kernels) {
   thread_local std::string lines;
   cuda::Context& ctx = cuda::context();
-  const cuda::Device device{multiprocessors, shared_bytes, capability};
+  const cuda::Device device{multiprocessors, shared_bytes, capability, capability};
   ctx.plan_only = true;
   ctx.pretend = capability != 0 ? &device : nullptr;
   ctx.launches.clear();
@@ -212,6 +215,11 @@ SKNET_OPS_API int sknet_ops_cuda_device_type() {
 #else
   return 2;
 #endif
+}
+
+// Number of the current device.
+SKNET_OPS_API int sknet_ops_cuda_current(int* index) {
+  return guarded([&] { *index = cuda::current_index("sknet_ops_cuda_current"); });
 }
 
 // The current device; for `why not here`.

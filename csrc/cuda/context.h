@@ -21,6 +21,8 @@ enum class Inside : int { kByTable = 0, kNchw = 1, kNhwc = 2 };
 struct Device {
   int multiprocessors, shared_bytes;  // shared_bytes: the most that a block can ask for
   int capability;                     // 10 major + minor
+  // The same of what the kernels in use were compiled for, which is less where the library has no code for the device.
+  int code;
 };
 
 // A CUDA call failed; the message has op, file, line, the call and CUDA's reason.
@@ -73,8 +75,9 @@ struct Context {
 // The context of the call that runs on this thread.
 Context& context();
 
-// The device that is current on this thread.
+// The device that is current on this thread, and its number.
 Device current_device(const char* op);
+int current_index(const char* op);
 
 // Sets memory to zero in stream order.
 void zero(Context& ctx, void* to, int64_t bytes);

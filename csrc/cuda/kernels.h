@@ -23,4 +23,7 @@ void channel_grad(Context& ctx, const ChannelGradArgs& args);
 void fill(Context& ctx, FillArgs& args);
 void select_grad(Context& ctx, SelectGradArgs& args);
 
+// 10 major + minor of the architecture that the code was compiled for which the driver chose for the current device.
+int compiled_for(const char* op);
+
 }  // namespace sknet_ops::cuda

@@ -39,7 +39,8 @@ void launch(Context& ctx, const char* name, void (*kernel)(Args), int64_t blocks
   ctx.launches.push_back({name, blocks, shared_bytes});
   if (ctx.dry) return;
 #if defined(SKNET_OPS_EMULATE)
-  emu::run([&] { kernel(args); }, {static_cast<unsigned>(blocks), 1, 1}, {kThreads, 1, 1}, shared_bytes);
+  emu::run([&] { kernel(args); }, ctx.device.code, {static_cast<unsigned>(blocks), 1, 1}, {kThreads, 1, 1},
+           shared_bytes);
 #else
   const std::string where = std::string(ctx.op) + ": " + name;
   if (shared_bytes > kSharedWithoutAsking) {

@@ -81,4 +81,13 @@ void select_grad(Context& ctx, SelectGradArgs& args) {
       ceil_div(args.n * args.c, kWarps), 0, args);
 }
 
+#if !defined(SKNET_OPS_EMULATE)
+int compiled_for(const char* op) {
+  cudaFuncAttributes attributes{};
+  // One kernel speaks for all: they are compiled for the same architectures.
+  SKNET_OPS_CUDA(op, cudaFuncGetAttributes(&attributes, hidden_kernel));
+  return attributes.ptxVersion;
+}
+#endif
+
 }  // namespace sknet_ops::cuda

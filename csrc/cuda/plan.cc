@@ -119,7 +119,7 @@ int64_t wanted_blocks(const Context& ctx, int64_t resident) {
 }
 
 bool tensor_cores(const Context& ctx) {
-  return ctx.device.capability >= 80 && (ctx.storage != Storage::kFloat32 || ctx.tf32);
+  return ctx.device.code >= 80 && (ctx.storage != Storage::kFloat32 || ctx.tf32);
 }
 
 // Channels last: a tile takes so many neighbouring bytes at each position, and memory gives 32 at a time.

@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "cuda/context.h"
+#include "cuda/kernels.h"
 #include "cuda/launch.h"
 
 namespace sknet_ops::cuda {
@@ -19,16 +20,21 @@ Context& context() {
 
 #if defined(SKNET_OPS_EMULATE)
 
-// SKNET_OPS_EMU_DEVICE = "capability multiprocessors shared_bytes"; an H100's numbers without.
+// SKNET_OPS_EMU_DEVICE = "capability multiprocessors shared_bytes [code]"; an H100's numbers without.
 Device current_device(const char* op) {
-  Device device{132, 227 << 10, 90};
   const char* asked = getenv("SKNET_OPS_EMU_DEVICE");
-  if (asked != nullptr &&
-      sscanf(asked, "%d %d %d", &device.capability, &device.multiprocessors, &device.shared_bytes) != 3) {
-    throw CudaError(std::string(op) + ": SKNET_OPS_EMU_DEVICE: got " + asked + ", expected three numbers");
+  if (asked == nullptr) return {132, 227 << 10, 90, 90};
+  Device device{};
+  const int numbers = sscanf(asked, "%d %d %d %d", &device.capability, &device.multiprocessors, &device.shared_bytes,
+                             &device.code);
+  if (numbers < 3) {
+    throw CudaError(std::string(op) + ": SKNET_OPS_EMU_DEVICE: got " + asked + ", expected three or four numbers");
   }
+  if (numbers == 3) device.code = device.capability;
   return device;
 }
+
+int current_index(const char*) { return 0; }
 
 void zero(Context& ctx, void* to, int64_t bytes) {
   if (!ctx.dry && bytes > 0) memset(to, 0, static_cast<size_t>(bytes));
@@ -37,6 +43,8 @@ void zero(Context& ctx, void* to, int64_t bytes) {
 namespace {
 
 int64_t stream_of(const Context&) { return 0; }
+
+void expect_no_capture(const Context&) {}
 
 void renew(Context&, char*& memory, int64_t bytes) {
   delete[] memory;
@@ -48,9 +56,14 @@ void renew(Context&, char*& memory, int64_t bytes) {
 
 #else
 
-Device current_device(const char* op) {
+int current_index(const char* op) {
   int device = 0;
   SKNET_OPS_CUDA(op, cudaGetDevice(&device));
+  return device;
+}
+
+Device current_device(const char* op) {
+  const int device = current_index(op);
   static std::mutex mutex;
   static std::map<int, Device> known;
   const std::lock_guard<std::mutex> lock(mutex);
@@ -62,7 +75,8 @@ Device current_device(const char* op) {
     return value;
   };
   const Device answer{attribute(cudaDevAttrMultiProcessorCount), attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin),
-                      10 * attribute(cudaDevAttrComputeCapabilityMajor) + attribute(cudaDevAttrComputeCapabilityMinor)};
+                      10 * attribute(cudaDevAttrComputeCapabilityMajor) + attribute(cudaDevAttrComputeCapabilityMinor),
+                      compiled_for(op)};
   return known.emplace(device, answer).first->second;
 }
 
@@ -75,10 +89,18 @@ namespace {
 
 // The device, the stream, and the thread where that is part of which stream is meant.
 std::tuple<int, cudaStream_t, std::thread::id> stream_of(const Context& ctx) {
-  int device = 0;
-  SKNET_OPS_CUDA(ctx.op, cudaGetDevice(&device));
   const auto stream = static_cast<cudaStream_t>(ctx.stream);
-  return {device, stream, stream == cudaStreamPerThread ? std::this_thread::get_id() : std::thread::id{}};
+  return {current_index(ctx.op), stream, stream == cudaStreamPerThread ? std::this_thread::get_id() : std::thread::id{}};
+}
+
+// A graph would keep the pool's memory, which is given back when the pool grows.
+void expect_no_capture(const Context& ctx) {
+  cudaStreamCaptureStatus status{};
+  SKNET_OPS_CUDA(ctx.op, cudaStreamIsCapturing(static_cast<cudaStream_t>(ctx.stream), &status));
+  if (status != cudaStreamCaptureStatusNone) {
+    throw std::invalid_argument(std::string(ctx.op) +
+                                ": scratch: got none on a stream that is being captured, expected the caller's own");
+  }
 }
 
 void renew(Context& ctx, char*& memory, int64_t bytes) {
@@ -94,6 +116,7 @@ void renew(Context& ctx, char*& memory, int64_t bytes) {
 #endif
 
 PooledScratch::PooledScratch(Context& ctx, int64_t bytes) : ctx_(ctx) {
+  expect_no_capture(ctx);
   struct Memory {
     std::mutex in_use;
     char* start = nullptr;

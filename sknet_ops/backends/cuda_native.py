@@ -158,7 +158,8 @@ _DLPACK_TYPES = {(2, 32): "float32", (2, 16): "float16", (4, 16): "bfloat16", (2
 
 
 def _from_dlpack(name: str, value: Any) -> Tensor:
-    capsule = value.__dlpack__()
+    # Used on CuPy's current stream, the array is not to wait for another, least of all while a graph is captured.
+    capsule = value.__dlpack__(stream=-1) if _framework(value) == "cupy" else value.__dlpack__()
     get = ctypes.pythonapi.PyCapsule_GetPointer
     get.restype, get.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
     # An unconsumed capsule frees itself; the value that it came from stays with us.
@@ -179,11 +180,15 @@ def _without_gaps(name: str, tensor: Tensor) -> Tensor:
     return tensor
 
 
+def _framework(value: Any) -> str:
+    return type(value).__module__.partition(".")[0]
+
+
 def as_tensor(name: str, value: Any) -> Tensor:
     """What a call sees of a framework's tensor."""
     if isinstance(value, Tensor):
         return value
-    if type(value).__module__.partition(".")[0] == "torch":
+    if _framework(value) == "torch":
         dtype = str(value.dtype).removeprefix("torch.")
         pointer, strides = value.data_ptr(), tuple(value.stride())
         return _without_gaps(name, Tensor(pointer, tuple(value.shape), dtype, value, strides, str(value.device)))
@@ -194,7 +199,7 @@ def as_tensor(name: str, value: Any) -> Tensor:
 
 def _allocator(example: Any) -> Callable[[tuple[int, ...], str], Any]:
     """Makes uninitialised tensors of the framework, and on the device, of `example`."""
-    framework = type(example).__module__.partition(".")[0]
+    framework = _framework(example)
     if framework == "torch":
         torch = sys.modules[framework]
         return lambda shape, dtype: torch.empty(shape, dtype=getattr(torch, dtype), device=example.device)
@@ -210,14 +215,14 @@ def _permuted(value: Any, order: tuple[int, ...]) -> Any:
 
 def _on_device(example: Any) -> Any:
     """Makes the tensor's device the current one for a while; of other frameworks than these the caller has to."""
-    framework = type(example).__module__.partition(".")[0]
+    framework = _framework(example)
     if framework == "torch" and example.is_cuda:
         return sys.modules["torch"].cuda.device(example.device)
     return example.device if framework == "cupy" else contextlib.nullcontext()
 
 
 def _current_stream(example: Any) -> int:
-    framework = type(example).__module__.partition(".")[0]
+    framework = _framework(example)
     if framework == "torch" and example.is_cuda:
         torch = sys.modules[framework]
         return torch.cuda.current_stream(example.device).cuda_stream
@@ -262,6 +267,11 @@ class Library:
         self._check(self._library.sknet_ops_cuda_device(*map(ctypes.byref, values)))
         return tuple(value.value for value in values)
 
+    def _current(self) -> int:
+        index = ctypes.c_int()
+        self._check(self._library.sknet_ops_cuda_current(ctypes.byref(index)))
+        return index.value
+
     def preferred_layout(self, channels_a_group: int, dtype: str = "float32", tf32: bool = False) -> str:
         """What to keep a network's maps in, "nchw" or "nhwc"; by the table in csrc/cuda/preferred_layout.h."""
         last = self._library.sknet_ops_cuda_prefers_channels_last(STORAGE[dtype], int(tf32), channels_a_group)
@@ -297,6 +307,8 @@ class Library:
         example = call.example
         empty = self._empty or _allocator(example)
         with _on_device(example), _Attributes(self, call.attrs) as attributes:
+            if self.device_kind == "cuda":
+                call.check_current(self._current())
             stream = _current_stream(example) if stream is None else stream
             call.infer(attributes)
             outputs = [call.output(empty, name, *spec)
@@ -428,6 +440,14 @@ class _Call:
                 )
             if expected is not None and device != expected:
                 raise ValueError(f"{self._op}: {name}: got a tensor on {device}, expected {expected}, where {first} is")
+
+    def check_current(self, index: int) -> None:
+        """What is launched runs on the current device; PyTorch's and CuPy's tensors have made theirs that."""
+        for name, tensor in zip(self._names, self._inputs, strict=True):
+            if tensor.device not in (None, f"cuda:{index}"):
+                raise ValueError(
+                    f"{self._op}: {name}: got a tensor on {tensor.device}, expected cuda:{index}, the current device"
+                )
 
     def _common_layout(self) -> str:
         """Of all maps; NCHW if that leaves both. Everything else is contiguous."""

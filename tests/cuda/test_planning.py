@@ -144,6 +144,14 @@ def test_tensor_cores_where_they_are_asked_for(
         assert [name.endswith("_tensor") for name in convs] == [expected] * 3, (storage, tf32, convs)
 
 
+@pytest.mark.parametrize("code", [75, 80])
+def test_tensor_cores_need_code_that_has_them(code: int, library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device of today that runs what was compiled for an older one."""
+    monkeypatch.setenv("SKNET_OPS_EMU_DEVICE", f"90 132 232448 {code}")
+    planned = library.plan("selective_kernel", **unit(*UNITS[-1], storage="float16"), capability=0)
+    assert kernels(planned)[0].endswith("_tensor") == (code >= 80)
+
+
 def test_what_no_tile_fits_runs_directly(library: Any) -> None:
     """Odd channels, or a dense convolution of hundreds: right, not fast."""
     for arguments in (unit(15, 13, 1, groups=1), unit(512, 28, 1, groups=1)):
@@ -232,6 +240,9 @@ def test_tensors_lie_where_the_kernels_run() -> None:
         library.sk_select(u=u, attention=attention)
     with pytest.raises(ValueError, match="sk_select: attention: got a tensor on cuda:1, expected cuda:0, where u is"):
         library.sk_select(u=replace(module.as_tensor("u", u), device="cuda:0"), attention=elsewhere)
+    both = {"u": replace(module.as_tensor("u", u), device="cuda:1"), "attention": elsewhere}
+    with pytest.raises(ValueError, match="sk_select: u: got a tensor on cuda:1, expected cuda:0, the current device"):
+        library.sk_select(**both)
     for device in ("cpu", "meta"):
         with pytest.raises(ValueError, match=f"sk_select: u: got a tensor on {device}, expected one on cuda"):
             library.sk_select(u=_Torch(u, device), attention=_Torch(attention, device))
@@ -383,3 +394,30 @@ def test_dlpack(native: ModuleType) -> None:
         module.as_tensor("x", array[:, ::2])
     with pytest.raises(TypeError, match="x: got list, expected a device tensor"):
         module.as_tensor("x", [1.0])
+
+
+def test_cupys_arrays_wait_for_no_stream() -> None:
+    """Asked without a stream, CuPy orders its own before the default one: an event a tensor, forbidden in a capture."""
+
+    class Array:
+        def __init__(self, array: np.ndarray) -> None:
+            self.array, self.streams = array, []
+
+        def __dlpack__(self, stream: int | None = None) -> Any:
+            self.streams.append(stream)
+            return self.array.__dlpack__()
+
+    values, other = Array(np.ones(3, np.float32)), Array(np.ones(3, np.float32))
+    assert cuda_native().as_tensor("x", other).shape == (3,)
+    Array.__module__ = "cupy"
+    assert cuda_native().as_tensor("x", values).pointer == values.array.ctypes.data
+    assert (values.streams, other.streams) == ([-1], [None])
+
+
+def test_scratch_has_to_be_aligned(library: Any) -> None:
+    """Kernels read it 16 bytes at a time."""
+    settings = 0, 0, 0, 0, 0
+    for address, status in ((256, 0), (512 + 16, 1), (0, 0)):
+        scratch = ctypes.c_void_p(address), ctypes.c_int64(64)
+        assert library._library.sknet_ops_cuda_settings(*settings, *scratch) == status
+    assert library._library.sknet_ops_cuda_error() == b"scratch: got an address that is no multiple of 256 bytes"

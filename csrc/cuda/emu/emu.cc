@@ -38,6 +38,7 @@ struct Machine {
   jmp_buf scheduler;
   unsigned current = 0;
   const std::function<void()>* body = nullptr;
+  int code = 0;
   std::vector<uint32_t> shared;
   alignas(16) char exchanged[2][kMaxThreads][kExchangeBytes];
   unsigned phase[kMaxThreads] = {};  // alternates, so that a fast lane does not overwrite what a slow one still reads
@@ -120,11 +121,12 @@ void run_block(unsigned threads, bool reverse) {
 
 }  // namespace
 
-void run(const std::function<void()>& body, EmuDim grid, EmuDim block, size_t shared_bytes) {
+void run(const std::function<void()>& body, int code, EmuDim grid, EmuDim block, size_t shared_bytes) {
   Machine& m = machine();
   const std::lock_guard<std::mutex> lock(m.one_launch);
   if (block.x > kMaxThreads || block.y != 1 || block.z != 1) throw std::logic_error("emulation: block too large");
   m.body = &body;
+  m.code = code;
   blockDim = block;
   gridDim = grid;
   const bool reverse = reversed();
@@ -166,6 +168,10 @@ float* shared_memory() {
   return reinterpret_cast<float*>((address + 15) / 16 * 16);
 }
 
+void emu::expect_tensor_cores() {
+  if (machine().code < 80) throw std::logic_error("emulation: a matrix instruction in code for less than 8.0");
+}
+
 void expect_aligned(const void* address, int bytes) {
   if (reinterpret_cast<uintptr_t>(address) % static_cast<unsigned>(bytes) != 0) {
     throw std::logic_error("emulation: an access of " + std::to_string(bytes) + " bytes that is not aligned");
@@ -183,6 +189,7 @@ double shuffle_xor(double v, int mask) {
 }
 
 void load_matrices_transposed(uint32_t (&r)[4], const void* row) {
+  emu::expect_tensor_cores();
   if (reinterpret_cast<uintptr_t>(row) % 16 != 0) throw std::logic_error("emulation: a matrix row that is not aligned");
   const void* const* rows = reinterpret_cast<const void* const*>(emu::exchange(&row, sizeof row));
   const int lane = threadIdx.x % 32;

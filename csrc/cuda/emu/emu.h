@@ -69,9 +69,13 @@ double shuffle_xor(double v, int mask);
 
 namespace emu {
 
-// Runs body() as every thread of the grid. Throws std::logic_error on what a GPU would not forgive: a barrier that not
-// all threads reach, a warp operation with lanes missing, a write past the shared memory.
-void run(const std::function<void()>& body, EmuDim grid, EmuDim block, size_t shared_bytes);
+// Runs body() as every thread of the grid, as if compiled for that architecture (10 major + minor). Throws
+// std::logic_error on what a GPU would not forgive: a barrier that not all threads reach, a warp operation with lanes
+// missing, a matrix instruction that the architecture has not, a write past the shared memory.
+void run(const std::function<void()>& body, int code, EmuDim grid, EmuDim block, size_t shared_bytes);
+
+// Of matrix instructions, which come with compute capability 8.0.
+void expect_tensor_cores();
 
 // All lanes of the warp leave `mine` (at most 64 bytes); each gets the 32 in order.
 const char* exchange(const void* mine, size_t bytes);
@@ -82,6 +86,7 @@ float tf32_value(uint32_t word);
 
 template <typename T>
 void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  emu::expect_tensor_cores();
   constexpr int kValues = sizeof(T) == 4 ? 1 : 2;  // in a word
   auto value = [](uint32_t word, int i) {
     if constexpr (sizeof(T) == 4) {

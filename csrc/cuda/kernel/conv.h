@@ -344,6 +344,7 @@ struct ConvBlock {
     const int warps_along = kWarps / warps_across();
     if (warp() >= warps_along * warps_across()) return;
     for (int item = warp() / warps_across(); item < items; item += warps_along) {
+      if constexpr (Frag::kTensor) __syncwarp();  // matrix instructions take whole warps, and an item's end parts them
       // Which branch, or (gradient) which class of positions.
       const int kind = item / chunks, class_y = kGrad ? kind / step_out : 0, class_x = kGrad ? kind % step_out : 0;
       int base[Frag::kPixels], y[Frag::kPixels], x[Frag::kPixels], pos[Frag::kPixels];

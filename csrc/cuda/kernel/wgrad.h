@@ -156,6 +156,7 @@ struct WgradBlock {
       const float* from_x = x + s * t.src_plane + offset * in_words() + channel * static_cast<int>(sizeof(T)) / 4;
       const float* from_dz = dz + m * t.dz_plane + oc * static_cast<int>(sizeof(T)) / 4;
       float c[2][4] = {};
+      __syncwarp();  // matrix instructions take whole warps
       if constexpr (sizeof(T) == 2) {
         const int matrix = lane / 8, row = lane % 8;
         for (int q = 0; q < t.pixels; q += 16) {
@@ -169,7 +170,8 @@ struct WgradBlock {
       } else {
         const uint32_t *words_dz = reinterpret_cast<const uint32_t*>(from_dz) + lane / 4,
                        *words_x = reinterpret_cast<const uint32_t*>(from_x) + lane / 4;
-        for (int q = lane % 4; q < t.pixels; q += 8) {
+        for (int q0 = 0; q0 < t.pixels; q0 += 8) {
+          const int q = q0 + lane % 4;
           const uint32_t *now = words_dz + q * out_words(), *then = words_dz + (q + 4) * out_words();
           const uint32_t *x_now = words_x + table[q] * in_words(), *x_then = words_x + table[q + 4] * in_words();
           const uint32_t left[4] = {now[0], now[8], then[0], then[8]};

@@ -2,8 +2,8 @@
 """Times of one SK unit on the device: ours, PyTorch eager, torch.compile.
 
 Each variant is captured in a CUDA graph, and calls are queued while the device waits, so that none pays for the host; a
-variant that cannot be captured is timed as it is and marked. Inputs rotate among buffers: what the calls of a round
-move does not fit in the cache together. Times are medians of device events.
+variant that cannot be captured has no time. Inputs rotate among buffers: what the calls of a round move does not fit in
+the cache together. Times are medians of device events.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from sk_torch import SAVED, SkUnit, Unit
 
 ROTATED_BYTES = 160 << 20  # three times the second-level cache of an H100
 REPLAYS = 40
-WAIT_CYCLES = 2_000_000  # a millisecond: longer than queueing a round of replays should take
+WAIT_CYCLES = 4_000_000  # two milliseconds: longer than queueing a round of replays should take
+SLOW = 50.0  # milliseconds: of such calls a few are enough
+MEMORY = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
 PASSES = ("inference", "training forward", "training step")
 PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -47,19 +49,27 @@ def median_of(calls: list[Callable[[], Any]], seconds: float = 0.1) -> dict[str,
         elapsed = [start.elapsed_time(end) for start, end in events]
         budget -= sum(elapsed)
         times += elapsed
-        if budget <= 0 and len(times) >= 10:
+        if budget <= 0 and len(times) >= (3 if elapsed[0] > SLOW else 10):
             break
     ranked = sorted(times)
     return {"median_us": 1e3 * statistics.median(ranked), "p20_us": 1e3 * ranked[len(ranked) // 5],
             "p80_us": 1e3 * ranked[len(ranked) * 4 // 5], "runs": len(ranked)}  # fmt: skip
 
 
-def captured(call: Callable[[], Any]) -> tuple[Callable[[], Any], bool]:
-    """The call as a graph replay, and whether that worked."""
+class CaptureError(RuntimeError):
+    """A capture that was broken leaves PyTorch's allocator and streams in no state to time anything."""
+
+
+def captured(call: Callable[[], Any], warm_ups: int) -> Callable[[], Any]:
+    """The call as a graph replay.
+
+    Raises:
+        CaptureError: It cannot be one.
+    """
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        for _ in range(3):  # cuDNN's search and compilation happen here
+        for _ in range(warm_ups):  # cuDNN's search and compilation happen here
             call()
     torch.cuda.current_stream().wait_stream(stream)
     torch.cuda.synchronize()
@@ -67,12 +77,12 @@ def captured(call: Callable[[], Any]) -> tuple[Callable[[], Any], bool]:
     try:
         with torch.cuda.graph(graph):
             kept = call()
-    except RuntimeError:
-        torch.cuda.synchronize()
-        return call, False
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise CaptureError(str(error)) from error
     replay = graph.replay
-    replay_with_outputs = lambda: (replay(), kept)[0]  # noqa: E731  the outputs live as long as the graph
-    return replay_with_outputs, True
+    return lambda: (replay(), kept)[0]  # the outputs live as long as the graph
 
 
 class Bench:
@@ -89,12 +99,13 @@ class Bench:
         self.x = [torch.randn(shape, device="cuda", dtype=self.dtype) for _ in range(self.buffers)]
         self.dy = [torch.randn(out, device="cuda", dtype=self.dtype) for _ in range(self.buffers)]
 
-    def torch_calls(self, which: str, compiled: bool) -> list[Callable[[], Any]]:
-        """PyTorch in channels-last; for 16-bit maps weights are cast once, norms stay float32."""
+    def torch_calls(self, which: str, compiled: bool, layout: str) -> list[Callable[[], Any]]:
+        """PyTorch on maps in that layout; for 16-bit maps weights are cast once, norms stay float32."""
+        memory = MEMORY[layout]
         allow_tf32(self.precision == "tf32")
         layer = SkUnit(self.unit).cuda()
         layer.load_state_dict(self.layer.state_dict())
-        layer = layer.to(memory_format=torch.channels_last)
+        layer = layer.to(memory_format=memory)
         if self.dtype != torch.float32:
             for module in (*layer.convs, layer.fc_reduce, layer.fc_select):
                 module.to(self.dtype)
@@ -112,14 +123,14 @@ class Bench:
                     return forward(x)
             return torch.autograd.grad(forward(x), [x, *parameters], dy)
 
-        last = torch.channels_last
-        inputs = [x.to(memory_format=last).requires_grad_(which == "training step") for x in self.x]
-        grads = [dy.to(memory_format=last) for dy in self.dy]
+        # A tensor of its own, since it is marked.
+        inputs = [x.clone(memory_format=memory).requires_grad_(which == "training step") for x in self.x]
+        grads = [dy.contiguous(memory_format=memory) for dy in self.dy]
         return [lambda x=x, dy=dy: call(x, dy) for x, dy in zip(inputs, grads, strict=True)]
 
-    # layout: of our maps; inside: of z between the unit's kernels. PyTorch's maps are always channels-last.
+    # layout: of maps; inside: of z between the unit's kernels.
     def our_calls(self, which: str, library: Any, layout: str, inside: str) -> list[Callable[[], Any]]:
-        memory = torch.channels_last if layout == "nhwc" else torch.contiguous_format
+        memory = MEMORY[layout]
         arguments = self.layer.arguments()
         how = {"tf32": self.precision == "tf32", "inside": inside}
 
@@ -136,15 +147,22 @@ class Bench:
                  for x, dy in zip(self.x, self.dy, strict=True)]  # fmt: skip
         return [lambda x=x, dy=dy: call(x, dy) for x, dy in pairs]
 
-    def variant(self, name: str, which: str, library: Any, module: Any) -> dict[str, Any]:
-        """Times of "eager", "compile", or one of ours by its arrangement."""
+    def variant(self, name: str, which: str, library: Any, module: Any, compiled_layout: str) -> dict[str, Any]:
+        """Times of "eager" (channels-last), "eager_nchw", "compile" in `compiled_layout`, or one of ours by its
+        arrangement."""
         if name in module.ARRANGEMENTS:
             return self.measure(self.our_calls(which, library, *module.ARRANGEMENTS[name]))
-        return self.measure(self.torch_calls(which, name == "compile"))
+        layout = {"eager": "nhwc", "eager_nchw": "nchw", "compile": compiled_layout}[name]
+        return {**self.measure(self.torch_calls(which, name == "compile", layout)), "layout": layout}
 
     def measure(self, calls: list[Callable[[], Any]]) -> dict[str, Any]:
-        pairs = [captured(call) for call in calls]
-        return {**median_of([call for call, _ in pairs]), "graph": all(ok for _, ok in pairs)}
+        return median_of([captured(call, 1 if index else 3) for index, call in enumerate(calls)])
+
+    def operations(self, which: str) -> int:
+        """Of floating point in the convolutions, a multiply-add being two."""
+        convolution = 2 * 9 * self.unit.channels // self.unit.groups * self.batch * self.unit.channels
+        forward = 2 * convolution * self.unit.out_size**2
+        return forward if which != "training step" else 3 * forward
 
     def bytes_moved(self, which: str) -> int:
         """What our kernels have to read and write of maps at the least: each map once a kernel that needs it."""

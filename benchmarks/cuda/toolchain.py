@@ -20,7 +20,8 @@ from tests.cuda.build import nvcc
 def cmake() -> list[str] | None:
     if shutil.which("cmake"):
         return ["cmake"]
-    return [sys.executable, "-m", "cmake"] if importlib.util.find_spec("cmake") else None
+    found = importlib.util.find_spec("cmake")  # without origin: this project's folder of that name
+    return [sys.executable, "-m", "cmake"] if found and found.origin else None
 
 
 def need(tool: Any, name: str, how: str) -> None:
@@ -28,16 +29,18 @@ def need(tool: Any, name: str, how: str) -> None:
         sys.exit(f"{name} was not found: {how}")
 
 
-def build(root: Path, out: Path) -> Path:
-    """The library for this device alone; quick, and what a user's build for it would contain."""
+def build(root: Path, lines: bool = False) -> Path:
+    """The library for this device alone; quick, and what a user's build for it would contain. `lines`: with the lines
+    of the sources, for compute-sanitizer."""
     need(nvcc(), "nvcc", "put it into PATH or name it in CUDACXX, or pass --library")
     need(cmake(), "CMake", "pip install cmake, or pass --library")
     major, minor = torch.cuda.get_device_capability()
-    folder = out / "build"
+    folder = root / "build" / ("cuda-proof-lines" if lines else "cuda-proof")
     generator = ["-G", "Ninja"] if shutil.which("ninja") else []
     for step in (
         [*cmake(), "-S", str(root), "-B", str(folder), *generator, "-DCMAKE_BUILD_TYPE=Release",
-         "-DSKNET_OPS_PYTHON=OFF", f"-DCMAKE_CUDA_ARCHITECTURES={major}{minor}"],
+         "-DSKNET_OPS_PYTHON=OFF", f"-DCMAKE_CUDA_ARCHITECTURES={major}{minor}",
+         f"-DCMAKE_CUDA_FLAGS={'-lineinfo' if lines else ''}"],
         [*cmake(), "--build", str(folder), "--target", "sknet_ops_cuda", "--parallel", str(os.cpu_count())],
     ):  # fmt: skip
         done = subprocess.run(step, capture_output=True, text=True)

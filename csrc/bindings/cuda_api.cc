@@ -217,9 +217,9 @@ SKNET_OPS_API int sknet_ops_cuda_device_type() {
 #endif
 }
 
-// Number of the current device.
-SKNET_OPS_API int sknet_ops_cuda_current(int* index) {
-  return guarded([&] { *index = cuda::current_index("sknet_ops_cuda_current"); });
+// Number of the current device, for a call of `op`.
+SKNET_OPS_API int sknet_ops_cuda_current(const char* op, int* index) {
+  return guarded([&] { *index = cuda::current_index(op); });
 }
 
 // The current device; for `why not here`.

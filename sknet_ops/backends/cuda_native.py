@@ -267,9 +267,9 @@ class Library:
         self._check(self._library.sknet_ops_cuda_device(*map(ctypes.byref, values)))
         return tuple(value.value for value in values)
 
-    def _current(self) -> int:
+    def _current(self, op: str) -> int:
         index = ctypes.c_int()
-        self._check(self._library.sknet_ops_cuda_current(ctypes.byref(index)))
+        self._check(self._library.sknet_ops_cuda_current(op.encode(), ctypes.byref(index)))
         return index.value
 
     def preferred_layout(self, channels_a_group: int, dtype: str = "float32", tf32: bool = False) -> str:
@@ -308,7 +308,7 @@ class Library:
         empty = self._empty or _allocator(example)
         with _on_device(example), _Attributes(self, call.attrs) as attributes:
             if self.device_kind == "cuda":
-                call.check_current(self._current())
+                call.check_current(self._current(op))
             stream = _current_stream(example) if stream is None else stream
             call.infer(attributes)
             outputs = [call.output(empty, name, *spec)
